@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.color import deltaE_cie76, rgb2lab
 
-from vlmbook.world import plates, shapes, splits
+from vlmbook.world import layout, plates, shapes, splits
 from vlmbook.world.placement import MIN_PIXELS
 from vlmbook.world.render import render
 from vlmbook.world.scene import Camera, Light, Object, Plate, Scene
@@ -229,6 +229,21 @@ def test_same_bytes_whatever_the_batch_and_the_threads():
     assert not torch.equal(
         together, render(splits.sample(40, "full", "train", seed=4), 64).to_uint8()
     )
+
+
+def test_bounds_leave_nothing_out(monkeypatch):
+    """Trying every ray against every object gives the same picture, shadows included."""
+    scenes = splits.sample(24, "full", "count_ood") + splits.sample(12, "full", "render_ood")
+    scenes += splits.sample(6, "full", "plates")
+    quick = render(scenes, 96)
+
+    def everything(corners, view, side):
+        return np.tile(np.array([[0], [0], [side], [side]]), (1, view.shape[1]))
+
+    monkeypatch.setattr(layout, "_box", everything)
+    slow = render(scenes, 96)
+    assert torch.equal(quick.to_uint8(), slow.to_uint8())
+    assert torch.equal(quick.visible, slow.visible) and torch.equal(quick.whole, slow.whole)
 
 
 def test_masks_do_not_depend_on_the_batch():

@@ -7,8 +7,10 @@ script) there is no such text, so the value is shown where it is glued.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 BUILDING = "VLMBOOK_BUILDING"  # set by website/execute.py in the kernels that run the pages
@@ -60,3 +62,16 @@ def figure(name: str, fig: Any) -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close(fig)
+
+
+def result(name: str) -> dict:
+    """A measured result that the package carries, vlmbook/results/<name>.json.
+
+    A page that reads one names it in its front matter, under depends.
+    """
+    folder = Path(__file__).parent / "results"
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none yet"
+        raise FileNotFoundError(f"there is no result {name!r}; there are: {known}")
+    return json.loads(path.read_text("utf8"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 import yaml
-from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
+from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -40,12 +40,8 @@ class Page:
 
     @cached_property
     def notebook(self) -> nbformat.NotebookNode | None:
-        """The page as a notebook without outputs, or None for a page without code."""
-        if not is_myst_markdown_notebook(self.text):
-            if CELL_FENCE.search(self.text):
-                raise PageError(
-                    f"{self.name} has code cells but its front matter lacks 'file_format: mystnb'"
-                )
+        """The page as a notebook without outputs, or None for a page without code cells."""
+        if not CELL_FENCE.search(self.text):
             return None
         return read_notebook(self.text, str(self.path))
 
@@ -79,7 +75,8 @@ class Page:
     @property
     def depends(self) -> list[str]:
         """The files and folders that the page reads when it runs, as its front matter says."""
-        return list(self._front("depends", []))
+        names = self._front("depends", [])
+        return [names] if isinstance(names, str) else list(names)
 
     @property
     def alone(self) -> bool:

@@ -1,0 +1,43 @@
+"""Seconds that building the book takes: cold, after a change of prose, of a cell, and of nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = Path("book/appendix/world.md")
+
+
+def run() -> list[dict]:
+    """Rows of name, value, unit and detail, measured in a copy of the tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "book"
+        skip = shutil.ignore_patterns(".venv", ".git", "_build", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, tree, ignore=skip)
+        page = tree / PAGE
+        rows = [_row("cold build", _build(tree), "all pages, packages installed")]
+        page.write_text(page.read_text("utf8") + "\nOne more sentence.\n", "utf8")
+        rows.append(_row("build after a change of prose", _build(tree), PAGE.name))
+        text = page.read_text("utf8").replace("```{code-cell} ipython3\n", "```{code-cell} ipython3\n# changed\n", 1)
+        page.write_text(text, "utf8")
+        rows.append(_row("build after a change of a cell", _build(tree), PAGE.name))
+        rows.append(_row("build after no change", _build(tree)))
+    return rows
+
+
+def _row(name: str, seconds: float, detail: str = "") -> dict:
+    return {"name": name, "value": seconds, "unit": "s", "detail": detail}
+
+
+def _build(tree: Path) -> float:
+    """Seconds of one build of the tree, with this interpreter and the tree's own package."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "website.build"]
+    subprocess.run(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start

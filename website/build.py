@@ -1,0 +1,137 @@
+"""Make the site: run stale pages, build, export the notebooks, check, and swap the result in.
+
+python -m website.build [--jobs 2]
+
+Nothing happens when no input has changed since the last success. After a failure everything but
+the executed pages is made anew, so that a second build fails just the same; _build/site is
+replaced as a whole, so that an interruption leaves the last good site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from website import check, device, execute, notebooks, repository, tidy
+from website.pages import PageError, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+SETTINGS = ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL", "BOOK_URL", "CUDA_VISIBLE_DEVICES")
+
+
+class BuildFailed(Exception):
+    """The site could not be made; what is wrong has been printed."""
+
+
+def inputs(root: Path) -> Iterator[Path]:
+    """Every file that the site is made from."""
+    yield from (root / name for name in ("_config.yml", "_toc.yml", "requirements.txt"))
+    for folder in ("book", "vlmbook", "website"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def site_digest(root: Path) -> str:
+    """A digest of all that the site is made from."""
+    digest = hashlib.sha256(sys.version.encode())
+    for name in SETTINGS:
+        digest.update(f"{name}={os.environ.get(name)}\n".encode())
+    digest.update(repository.commit(root, load_config(root)).encode())
+    digest.update(device.device_class().encode())
+    for path in inputs(root):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def run_sphinx(root: Path, work: Path) -> None:
+    """Build the pages into work/en, from nothing; any warning is a failure."""
+    options = ["-b", "html", "-W", "--keep-going", "-n", "-q", "-c", str(root / "website")]
+    command = [sys.executable, "-m", "sphinx", *options, "-d", str(work / "doctrees")]
+    if subprocess.run([*command, str(root / "book"), str(work / "en")], cwd=root).returncode:
+        raise BuildFailed("the pages have warnings or errors (above)")
+
+
+def build(root: Path, jobs: int) -> None:
+    """Make the site of a tree; raises BuildFailed or ExecutionFailed."""
+    work = root / "_build" / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    (work / "site").mkdir(parents=True)
+    keys = execute.run(root, jobs)
+    print("Building the pages ...", flush=True)
+    run_sphinx(root, work)
+    tidy.tidy(work / "en")
+    (work / "en").rename(work / "site" / "en")
+    notebooks.export(root, keys, work / "site")
+    title = load_config(root)["title"]
+    tidy.add_root(work / "site", root / "website" / "templates" / "root.html", title)
+    if found := check.problems(work / "site"):
+        raise BuildFailed("\n".join(found))
+    swap(work / "site", root / "_build" / "site")
+    shutil.rmtree(work)
+
+
+def swap(new: Path, published: Path) -> None:
+    """Put a finished site in the place of the last one."""
+    old = published.with_name("site.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if published.exists():
+        published.rename(old)
+    new.rename(published)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build_if_needed(root: Path, jobs: int) -> int:
+    """Build unless the last build succeeded from the same inputs; returns the exit code."""
+    site, stamp = root / "_build" / "site", root / "_build" / "site.digest"
+    started = time.monotonic()
+    digest = site_digest(root)
+    if site.is_dir() and stamp.is_file() and stamp.read_text() == digest:
+        print(f"Nothing has changed: {site / 'index.html'}")
+        return 0
+    stamp.unlink(missing_ok=True)
+    try:
+        build(root, jobs)
+    except (BuildFailed, execute.ExecutionFailed, PageError) as error:
+        print(f"\nThe book was not built: {error}", file=sys.stderr)
+        return 1
+    stamp.write_text(digest)
+    print(f"Built in {time.monotonic() - started:.0f} s: {site / 'index.html'}")
+    return 0
+
+
+def main() -> int:
+    """Build from the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Build the book's site.")
+    parser.add_argument("--jobs", type=int, default=2, help="pages to run at a time")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # kernels end with us
+    (ROOT / "_build").mkdir(exist_ok=True)
+    lock = FileLock(ROOT / "_build" / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Waiting for another build of this book ...", flush=True)
+        lock.acquire()
+    try:
+        return build_if_needed(ROOT, arguments.jobs)
+    except KeyboardInterrupt:
+        print("\nInterrupted; the next build takes it up from here.", file=sys.stderr)
+        return 130
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Small Sphinx extensions of the book, one idea a file."""
