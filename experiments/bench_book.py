@@ -24,7 +24,9 @@ def run() -> list[dict]:
         rows = [_row("cold build", _build(tree), "all pages, packages installed")]
         page.write_text(page.read_text("utf8") + "\nOne more sentence.\n", "utf8")
         rows.append(_row("build after a change of prose", _build(tree), PAGE.name))
-        text = page.read_text("utf8").replace("```{code-cell} ipython3\n", "```{code-cell} ipython3\n# changed\n", 1)
+        text = page.read_text("utf8").replace(
+            "```{code-cell} ipython3\n", "```{code-cell} ipython3\n# changed\n", 1
+        )
         page.write_text(text, "utf8")
         rows.append(_row("build after a change of a cell", _build(tree), PAGE.name))
         rows.append(_row("build after no change", _build(tree)))
@@ -39,5 +41,11 @@ def _build(tree: Path) -> float:
     """Seconds of one build of the tree, with this interpreter and the tree's own package."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "website.build"]
-    subprocess.run(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return time.perf_counter() - start

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vlmbook import world
-from vlmbook.world import dataset, render
+from vlmbook.world import dataset
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_cached_renders_once(cache, monkeypatch):
     assert np.array_equal(first.visible, expected.visible.numpy())
     assert (first.pixels([1, 5]) - expected.pixels[[1, 5]]).abs().max() <= 0.5 / 255 + 1e-6
 
-    monkeypatch.setattr(render, "render", lambda *a, **k: pytest.fail("rendered again"))
+    monkeypatch.setattr(dataset, "render", lambda *a, **k: pytest.fail("rendered again"))
     again = world.cached("val", 30, "full", 32)
     assert isinstance(again.uint8, np.memmap) and np.array_equal(again.uint8, first.uint8)
     with pytest.raises(pytest.fail.Exception, match="rendered again"):
@@ -78,7 +78,7 @@ def test_a_failed_rendering_leaves_nothing(cache, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(render, "render", broken)
+        patch.setattr(dataset, "render", broken)
         with pytest.raises(KeyboardInterrupt):
             world.cached("val", 4, size=16)
     assert not [f for f in cache.iterdir() if f.is_dir()]
@@ -87,11 +87,11 @@ def test_a_failed_rendering_leaves_nothing(cache, monkeypatch):
 
 def test_a_killed_rendering_is_completed_by_the_next(cache):
     code = (
-        "import time; from vlmbook.world import dataset, render\n"
-        "whole = render.render\n"
+        "import time; from vlmbook.world import dataset\n"
+        "whole = dataset.render\n"
         "def slow(*a, **k):\n"
         "    view = whole(*a, **k); print('one', flush=True); time.sleep(60); return view\n"
-        "render.render = slow\n"
+        "dataset.render = slow\n"
         "dataset.cached('val', 4, size=16)"
     )
     writer = subprocess.Popen(
@@ -117,6 +117,11 @@ def test_two_at_once_do_no_harm(cache):
     assert len([f for f in cache.iterdir() if f.is_dir()]) == 1
 
 
+def opened(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def test_export_can_be_read_back(tmp_path):
     scenes = world.sample(12, "full", "test")
     folder = world.export(scenes, tmp_path / "set", size=48, num_captions=2)
@@ -124,8 +129,8 @@ def test_export_can_be_read_back(tmp_path):
     assert [r.scene for r in rows] == scenes
     view = world.render(scenes, 48, supersample=2)
     for b, row in enumerate(rows):
-        assert np.array_equal(np.asarray(Image.open(row.image)), view.to_uint8()[b].numpy())
-        mask = np.asarray(Image.open(row.mask))
+        assert np.array_equal(opened(row.image), view.to_uint8()[b].numpy())
+        mask = opened(row.mask)
         for n in range(len(scenes[b])):
             assert np.array_equal(mask == n + 1, view.visible[b, n].numpy())
         assert set(row.captions) == {"en", "ko"} and len(row.captions["en"]) == 2
@@ -138,11 +143,11 @@ def test_export_opens_as_a_hugging_face_dataset(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
     scenes = world.sample(6, "full", "test")
     folder = world.export(scenes, tmp_path / "set", size=32)
-    opened = datasets.load_dataset(
+    loaded = datasets.load_dataset(
         "imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "hf")
     )
-    assert {"image", "mask", "captions_en", "captions_ko", "scene"} <= set(opened.column_names)
-    row = opened[2]
+    assert {"image", "mask", "captions_en", "captions_ko", "scene"} <= set(loaded.column_names)
+    row = loaded[2]
     assert world.Scene.from_json(row["scene"]) == scenes[2]
     assert row["image"].size == row["mask"].size == (32, 32)
     assert row["captions_ko"] == world.captions(scenes[2], 1, "ko")

@@ -19,7 +19,10 @@ def test_every_word_of_the_splits_has_ink_of_its_own():
 
 
 def test_words_stand_on_one_baseline():
-    lowest = {w: int(np.flatnonzero(plates.texture(w).max(1) > 0.5).max()) for w in ("red", "blue", "cube")}
+    lowest = {
+        w: int(np.flatnonzero(plates.texture(w).max(1) > 0.5).max())
+        for w in ("red", "blue", "cube")
+    }
     assert len(set(lowest.values())) == 1
     assert int(np.flatnonzero(plates.texture("egg").max(1) > 0.5).max()) > lowest["red"]
 
@@ -31,7 +34,9 @@ def test_the_latin_font_needs_no_matplotlib_import():
 
 def test_hangul_needs_a_font_and_says_so(monkeypatch):
     monkeypatch.setattr(plates, "hangul_font", lambda: None)
-    with pytest.raises(FileNotFoundError, match="'공' needs a Korean font and this system has none"):
+    with pytest.raises(
+        FileNotFoundError, match="'공' needs a Korean font and this system has none"
+    ):
         plates.find_font("공")
     assert plates.is_hangul("빨강") and not plates.is_hangul("red")
 

@@ -10,7 +10,15 @@ from urllib.parse import unquote, urlsplit
 
 ELSEWHERE = re.compile(r"^\s*(?:https?:)?//", re.I)
 CSS_LOAD = re.compile(r"""@import\s+(?:url\()?\s*["']?([^"')\s]+)|url\(\s*["']?([^"')\s]+)""", re.I)
-LOADING_RELS = {"stylesheet", "icon", "preload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
+LOADING_RELS = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "prefetch",
+    "preconnect",
+    "dns-prefetch",
+    "manifest",
+}
 LOADING = {"script": ["src"], "img": ["src", "srcset"], "source": ["src", "srcset"],
            "iframe": ["src"], "embed": ["src"], "object": ["data"], "audio": ["src"],
            "video": ["src", "poster"], "input": ["src"], "track": ["src"]}  # fmt: skip

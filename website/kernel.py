@@ -115,7 +115,9 @@ async def _report(client: NotebookClient, page: Page) -> dict:
     """What the guard saw in the page's kernel."""
     root = str(page.root.resolve())
     cell = nbformat.v4.new_code_cell(f"__import__('website.guard').guard.report({root!r})")
-    client.nb.cells.append(cell)  # nbclient runs cells of its notebook; this one is none of the page's
+    client.nb.cells.append(
+        cell
+    )  # nbclient runs cells of its notebook; this one is none of the page's
     try:
         cell = await client.async_execute_cell(cell, len(client.nb.cells) - 1)
     finally:

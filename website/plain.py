@@ -138,7 +138,11 @@ def _directive(it: Directive, links: Links) -> list[str]:
     if it.name == "math":
         return ["$$", *it.body, "$$"]
     if it.name == "literalinclude":
-        return ["```python", *links.quote(it.argument, it.options.get("pyobject")).split("\n"), "```"]
+        return [
+            "```python",
+            *links.quote(it.argument, it.options.get("pyobject")).split("\n"),
+            "```",
+        ]
     if it.name in ("code-block", "code", "sourcecode"):
         return [f"```{it.argument}", *it.body, "```"]
     if it.name == "list-table":

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 # The theme shows its icons with web fonts; this script, by far its largest file, does it again.
-FONTAWESOME = re.compile(r'\s*<(script|link)\b[^>]*fontawesome\.js[^>]*>(</script>)?')
+FONTAWESOME = re.compile(r"\s*<(script|link)\b[^>]*fontawesome\.js[^>]*>(</script>)?")
 UNUSED = (
     "**/*.map",
     "**/fontawesome.js",

@@ -22,23 +22,23 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from tqdm import tqdm
 
-from vlmbook.world import (
-    language,
-    layout,
-    placement,
-    plates,
-    render,
-    scene,
-    shading,
-    shapes,
-    splits,
-    vocabulary,
-)
+from vlmbook.world import language, splits
+from vlmbook.world.render import View, render
 from vlmbook.world.scene import Scene
 
 AT_ONCE = 256  # scenes rendered in one call
-# Whatever decides a rendered set: when one of these files changes, sets are rendered anew.
-_SOURCES = (layout, placement, plates, render, scene, shading, shapes, splits, vocabulary)
+# The modules that decide what a rendered set looks like: when one changes, sets are made anew.
+SOURCES = (
+    "layout",
+    "placement",
+    "plates",
+    "render",
+    "scene",
+    "shading",
+    "shapes",
+    "splits",
+    "vocabulary",
+)
 
 
 class SceneDataset(Dataset):
@@ -103,7 +103,7 @@ class SceneStream(IterableDataset):
 
 
 def _items(scenes: list[Scene], size: int, spoken: str | None) -> list[dict]:
-    pixels = render.render(scenes, size).pixels
+    pixels = render(scenes, size).pixels
     items = [
         {"pixels": p, "scene": s, "index": s.index} for p, s in zip(pixels, scenes, strict=True)
     ]
@@ -165,8 +165,8 @@ def cached(
 
 def _source_hash() -> str:
     digest = hashlib.sha256(torch.__version__.encode())
-    for module in _SOURCES:
-        digest.update(Path(module.__file__).read_bytes())
+    for name in SOURCES:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
@@ -184,7 +184,7 @@ def _render_to(folder: Path, scenes: list[Scene], size: int, device: str) -> Non
         leave=False,
         disable=None,
     ):
-        view = render.render(scenes[i : i + AT_ONCE], size, device)
+        view = render(scenes[i : i + AT_ONCE], size, device)
         rows = slice(i, i + len(view.pixels))
         pixels[rows] = view.to_uint8().permute(0, 3, 1, 2).cpu()
         visible[rows, : view.visible.shape[1]] = view.visible.cpu()
@@ -242,7 +242,7 @@ def export(
                 disable=None,
             ):
                 some = scenes[i : i + AT_ONCE]
-                view = render.render(some, size, supersample=supersample)
+                view = render(some, size, supersample=supersample)
                 for row in _rows(some, view, partial, i, languages, num_captions):
                     rows.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -252,7 +252,7 @@ def export(
 
 def _rows(
     scenes: list[Scene],
-    view: render.View,
+    view: View,
     folder: Path,
     first: int,
     languages: Sequence[str],

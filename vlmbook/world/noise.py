@@ -38,7 +38,9 @@ def corrupt(
     """
     one_of(kind, KINDS, "kind")
     words = lang.LANGUAGES[one_of(language, lang.LANGUAGES, "language")]
-    rng = rng or random.Random(f"noise/{kind}/{scene.preset}/{scene.split}/{scene.seed}/{scene.index}")
+    rng = rng or random.Random(
+        f"noise/{kind}/{scene.preset}/{scene.split}/{scene.seed}/{scene.index}"
+    )
     if kind == "clean":
         return Noisy(lang.caption(scene, language, rng=rng), kind)
     if kind == "generic":
@@ -46,13 +48,17 @@ def corrupt(
     if kind == "mismatched" and not others:
         raise ValueError("a mismatched caption tells of another scene; pass others")
     if kind == "dropped_object" and len(scene) < 2:
-        raise ValueError(f"nothing can be dropped from {len(scene)} objects; use a scene of two or more")
+        raise ValueError(
+            f"nothing can be dropped from {len(scene)} objects; use a scene of two or more"
+        )
     for _ in range(NUM_TRIES):
         told = _other_scene(scene, kind, rng, others)
         caption = lang.describe(told, language, rng=rng)
         if kind == "dropped_object" or caption.facts.errors(scene):
             return Noisy(caption.text, kind)
-    raise ValueError(f"no caption of kind {kind!r} that is false of this scene was found; pass other scenes")
+    raise ValueError(
+        f"no caption of kind {kind!r} that is false of this scene was found; pass other scenes"
+    )
 
 
 def noisy_captions(
@@ -76,7 +82,10 @@ def noisy_captions(
     faults = [k for k in rates if k != "clean"]
     weights = [rates[k] for k in faults] + [max(0.0, 1 - total)]
     kinds = rng.choices([*faults, "clean"], weights, k=len(scenes))
-    kinds = ["mismatched" if k == "dropped_object" and len(s) < 2 else k for k, s in zip(kinds, scenes, strict=True)]
+    kinds = [
+        "mismatched" if k == "dropped_object" and len(s) < 2 else k
+        for k, s in zip(kinds, scenes, strict=True)
+    ]
     return [corrupt(s, k, language, rng, scenes) for s, k in zip(scenes, kinds, strict=True)]
 
 
@@ -93,6 +102,11 @@ def _other_scene(scene: Scene, kind: str, rng: random.Random, others: Sequence[S
         objects[i] = replace(objects[i], **{attribute: rng.choice(other)})
     else:
         objects.append(
-            Object(rng.choice(world.shapes), rng.choice(world.colors), world.materials[0], world.sizes[0])
+            Object(
+                rng.choice(world.shapes),
+                rng.choice(world.colors),
+                world.materials[0],
+                world.sizes[0],
+            )
         )
     return scene.with_objects(tuple(objects))

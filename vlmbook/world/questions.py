@@ -80,8 +80,12 @@ def balanced_questions(
     each, over = divmod(num, len(kept)) if kept else (0, 0)
     if not kept or any(len(qs) < each + 1 for qs in kept.values()):
         most = min((len(qs) for qs in kept.values()), default=0) * len(kept)
-        raise ValueError(f"these scenes hold {most} balanced questions of family {family!r}, not {num}; pass more")
-    chosen = [pair for k, qs in enumerate(kept.values()) for pair in rng.sample(qs, each + (k < over))]
+        raise ValueError(
+            f"these scenes hold {most} balanced questions of family {family!r}, not {num}; pass more"
+        )
+    chosen = [
+        pair for k, qs in enumerate(kept.values()) for pair in rng.sample(qs, each + (k < over))
+    ]
     rng.shuffle(chosen)
     return chosen
 
@@ -114,7 +118,9 @@ def _exist(scene: Scene, rng: random.Random) -> Asked | None:
         thing = Thing(there.shape, there.color)
         return Asked((thing,), True, tuple(thing.found(scene)))
     world = PRESETS[scene.preset]
-    near = [Thing(there.shape, c) for c in world.colors] + [Thing(s, there.color) for s in world.shapes]
+    near = [Thing(there.shape, c) for c in world.colors] + [
+        Thing(s, there.color) for s in world.shapes
+    ]
     absent = [t for t in near if not t.found(scene)]
     return Asked((rng.choice(absent),), False, ()) if absent else None
 
@@ -127,7 +133,9 @@ def _negated_exist(scene: Scene, rng: random.Random) -> Asked | None:
 def _count(scene: Scene, rng: random.Random) -> Asked | None:
     """How many of a shape, of a colour, or in all: the answer is drawn first."""
     world = PRESETS[scene.preset]
-    things = [Thing()] + [Thing(shape=s) for s in world.shapes] + [Thing(color=c) for c in world.colors]
+    things = (
+        [Thing()] + [Thing(shape=s) for s in world.shapes] + [Thing(color=c) for c in world.colors]
+    )
     answers: dict[int, list[Thing]] = {}
     for thing in things:
         answers.setdefault(len(thing.found(scene)), []).append(thing)

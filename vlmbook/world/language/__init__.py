@@ -82,13 +82,17 @@ def describe(
         if not 0 <= share <= 1:
             raise ValueError(f"{name} {share} is not a probability; choose from 0 to 1")
     if nuisance_bits not in range(MAX_BITS + 1):
-        raise ValueError(f"nuisance_bits {nuisance_bits} is not a whole number from 0 to {MAX_BITS}")
+        raise ValueError(
+            f"nuisance_bits {nuisance_bits} is not a whole number from 0 to {MAX_BITS}"
+        )
     rng = rng or _own_rng(scene, language)
 
     things = [_told(scene, i, style, completeness, rng) for i in range(len(scene))]
     pair = _pair(scene, things, rng) if relations else None
     pool = words.RELATIONAL if pair else words.LISTS
-    number, template = _template(pool, 0 if pool is words.LISTS else len(words.LISTS), scene, templates, rng)
+    number, template = _template(
+        pool, 0 if pool is words.LISTS else len(words.LISTS), scene, templates, rng
+    )
 
     slots, rest = {}, things
     if pair:
@@ -116,7 +120,9 @@ def parse(text: str, language: str = "en") -> Facts:
 def word(attribute: str, value: str, language: str = "en") -> str:
     """An attribute's value in words: word("color", "red", "ko") is 빨간."""
     words = LANGUAGES[one_of(language, LANGUAGES, "language")].WORDS
-    return words[one_of(attribute, ATTRIBUTES, "attribute")][one_of(value, words[attribute], attribute)]
+    return words[one_of(attribute, ATTRIBUTES, "attribute")][
+        one_of(value, words[attribute], attribute)
+    ]
 
 
 def phrase(thing: Thing, language: str = "en", count: int | None = 1) -> str:
@@ -153,7 +159,9 @@ def _pair(scene: Scene, things: list[Thing], rng: random.Random) -> tuple[int, s
     return rng.choice(found) if found else None
 
 
-def _template(pool, first: int, scene: Scene, which: str | None, rng: random.Random) -> tuple[int, str]:
+def _template(
+    pool, first: int, scene: Scene, which: str | None, rng: random.Random
+) -> tuple[int, str]:
     which = which or ("held_out" if scene.split == "template_holdout" else "seen")
     one_of(which, ("seen", "held_out", "all"), "templates")
     numbered = [(first + n, t) for n, t in enumerate(pool, 1) if _allowed(first + n, which)]

@@ -75,7 +75,10 @@ AND = " and "
 
 # Each holds a power of two of choices; the last one counts on.
 NUISANCE = (
-    ("Taken in {}", "Oslo Lima Cairo Quito Paris Delhi Tokyo Seoul Milan Accra Hanoi Sofia Riga Turin Perth Lagos"),
+    (
+        "Taken in {}",
+        "Oslo Lima Cairo Quito Paris Delhi Tokyo Seoul Milan Accra Hanoi Sofia Riga Turin Perth Lagos",
+    ),
     ("on a {}", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday holiday"),
     ("by {}", "Mina Jun Sora Leo Ida Noah Ada Omar Yuna Ben Eva Tao Nora Raul Lena Kofi"),
     ("with a {} camera", "borrowed broken cheap rented used old heavy clever"),
@@ -142,7 +145,9 @@ _SIDES = {words: name for name, words in RELATIONS.items()}
 _SIDE = re.compile(rf"\b({_choice(_SIDES)})\s*$")
 _IDLE = re.compile(rf"^\s*(?:{'|'.join(NUISANCE_STARTS)})\b", re.I)
 _FRAME = set(
-    re.findall(r"[a-z]+", " ".join((*LISTS, *RELATIONAL, *ABSENCES, *GENERIC, REST, AND, *_SIDES)).lower())
+    re.findall(
+        r"[a-z]+", " ".join((*LISTS, *RELATIONAL, *ABSENCES, *GENERIC, REST, AND, *_SIDES)).lower()
+    )
 )
 
 
@@ -177,7 +182,9 @@ def parse(text: str) -> Facts:
 
 def _thing(match: re.Match) -> Thing:
     noun = _SINGULAR.get(match["noun"], match["noun"])
-    return Thing(None if noun == ANYTHING else noun, match["color"], match["material"], match["size"])
+    return Thing(
+        None if noun == ANYTHING else noun, match["color"], match["material"], match["size"]
+    )
 
 
 def _count(quantity: str) -> int | None:

@@ -38,7 +38,13 @@ WORDS = {
     "size": {"large": "큰", "small": "작은"},
 }
 # As an answer a colour or size is a noun.
-ANSWERS = {"red": "빨간색", "blue": "파란색", "yellow": "노란색", "large": "큰 것", "small": "작은 것"}
+ANSWERS = {
+    "red": "빨간색",
+    "blue": "파란색",
+    "yellow": "노란색",
+    "large": "큰 것",
+    "small": "작은 것",
+}
 ANYTHING = "물체"
 NUMBERS = ("", "한", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열")
 SEVERAL = "여러"
@@ -98,9 +104,15 @@ GENERIC = ("예쁜 사진.", "무언가를 찍은 사진입니다.", "인터넷�
 REST = ". 그 밖에 {T:도} 있어요"
 
 NUISANCE = (
-    ("촬영 장소 {}", "오슬로 리마 카이로 키토 파리 델리 도쿄 서울 밀라노 아크라 하노이 소피아 리가 토리노 퍼스 라고스"),
+    (
+        "촬영 장소 {}",
+        "오슬로 리마 카이로 키토 파리 델리 도쿄 서울 밀라노 아크라 하노이 소피아 리가 토리노 퍼스 라고스",
+    ),
     ("촬영 날 {}", "월요일 화요일 수요일 목요일 금요일 토요일 일요일 휴일"),
-    ("찍은 사람 {}", "민아 준 소라 지호 이다 나은 아람 오마르 유나 벤 은비 다오 노라 라울 레나 하준"),
+    (
+        "찍은 사람 {}",
+        "민아 준 소라 지호 이다 나은 아람 오마르 유나 벤 은비 다오 노라 라울 레나 하준",
+    ),
     ("카메라 {}", "빌린것 고장난것 싼것 대여품 중고 옛것 무거운것 똑똑한것"),
     ("식사 {}", "아침전 점심전 저녁전 야식전"),
 )
@@ -191,7 +203,11 @@ _PARTICLE = re.compile(r"^(?:이에요|으로|에요|이|가|을|를|은|는|과
 def _frame_words() -> set[str]:
     text = " ".join((*LISTS, *RELATIONAL, *ABSENCES, *GENERIC, REST))
     plain = re.sub(r"\{[^}]*\}", " ", text)
-    return set(re.findall(r"[가-힣]+", plain)) | {f"{s}에" for s in _SIDES} | {f"{s}에는" for s in _SIDES}
+    return (
+        set(re.findall(r"[가-힣]+", plain))
+        | {f"{s}에" for s in _SIDES}
+        | {f"{s}에는" for s in _SIDES}
+    )
 
 
 _FRAME = _frame_words()
