@@ -1,4 +1,4 @@
-"""Seconds that building the book takes: cold, after a change of prose, of a cell, and of nothing."""
+"""Seconds that building the book takes: cold, after a change of prose, a cell, or nothing."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ BINS = 12
 
 
 def position_only(facts):
-    """Accuracy of the best answer for each place of the subject, learnt on half, measured on the other.
+    """Accuracy of the best answer for each place of the subject, learnt on half, measured on the
+    other.
 
     facts are (place along the axis in [-1, 1], which of the two relations holds).
     """

@@ -123,7 +123,9 @@ def test_no_two_words_are_alike(language):
 
 
 def test_particles_fit_the_last_sound_of_every_word():
-    """Checked against Unicode's own decomposition: a syllable with a final consonant has three parts."""
+    """Checked against Unicode's own decomposition: a syllable with a final consonant has three
+    parts.
+    """
     nouns = [w for values in ko.WORDS.values() for w in values.values()]
     nouns += [*ko.ANSWERS.values(), *ko.RELATIONS.values(), ko.ANYTHING, "개", *ko.NUMBERS[1:]]
     forms = {"이": ("이", "가"), "을": ("을", "를"), "은": ("은", "는"), "과": ("과", "와")}

@@ -99,9 +99,8 @@ def _page_problems(
     for address in page.bare_images:
         yield f"shows {address} without alt text; say in :alt: what it shows"
     for address in page.links:
-        if launched := LAUNCH.search(unquote(unquote(address))):
-            notebook = launched[1]
-        elif launched := LAUNCH_BINDER.search(unquote(unquote(address))):
+        plain = unquote(unquote(address))
+        if launched := LAUNCH.search(plain) or LAUNCH_BINDER.search(plain):
             notebook = launched[1]
         else:
             yield from _link_problems(path, address, pages)
@@ -118,9 +117,8 @@ def _link_problems(path: Path, address: str, pages: dict[Path, Reader]) -> Itera
     target = _target(path, address)
     if not target.is_file():
         yield f"links to {address}, which does not exist"
-    elif parts.fragment and target in pages:
-        if unquote(parts.fragment) not in pages[target].ids:
-            yield f"links to {address}, where there is no such place"
+    elif target in pages and parts.fragment and unquote(parts.fragment) not in pages[target].ids:
+        yield f"links to {address}, where there is no such place"
 
 
 def _target(path: Path, address: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 PACKAGE = "vlmbook"
@@ -25,7 +25,7 @@ def _called(node: ast.Call) -> str:
     return getattr(function, "attr", None) or getattr(function, "id", "")
 
 
-@lru_cache(maxsize=None)
+@cache
 def imports(source: str, package: tuple[str, ...] = ()) -> tuple[frozenset[str], int | None]:
     """Dotted names that a source imports, and the line of its first dynamic import if any.
 

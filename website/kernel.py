@@ -35,11 +35,14 @@ def slowness() -> float:
 
 def environment(root: Path, threads: int, scratch: str) -> dict[str, str]:
     """A kernel's environment: our vlmbook, so many threads, no progress bars, no user start-up."""
+    here = str(Path(__file__).resolve().parent.parent)  # for the guard
     libraries = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
     return {
         **os.environ,
         **{f"{library}_NUM_THREADS": str(threads) for library in libraries},
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(root), here, os.environ.get("PYTHONPATH")])
+        ),
         "PYTHONHASHSEED": "0",
         "TQDM_DISABLE": "1",
         "IPYTHONDIR": scratch,

@@ -1,10 +1,10 @@
-"""The versions that a page's outputs depend on: pins of what it imports, with what that requires."""
+"""The versions that a page's outputs depend on: pins of what it imports and requires."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -19,7 +19,7 @@ def _distributions() -> dict[str, list[str]]:
     return metadata.packages_distributions()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _requires(name: str) -> frozenset[str]:
     """The distributions that an installed one requires here, without extras."""
     try:

@@ -130,23 +130,8 @@ def _directive(it: Directive, links: Links) -> list[str]:
     """One directive as plain Markdown."""
     if it.name in DROPPED:
         return []
-    if it.name in ("figure", "image"):
-        alt = inline(it.options.get("alt", ""), links)
-        return [f"![{alt}]({links.image(it.argument)})", "", *_caption(it.body, links)]
-    if it.name == "glue:figure":  # the figure itself appears where its cell runs
-        return _caption(it.body, links)
-    if it.name == "math":
-        return ["$$", *it.body, "$$"]
-    if it.name == "literalinclude":
-        return [
-            "```python",
-            *links.quote(it.argument, it.options.get("pyobject")).split("\n"),
-            "```",
-        ]
-    if it.name in ("code-block", "code", "sourcecode"):
-        return [f"```{it.argument}", *it.body, "```"]
-    if it.name == "list-table":
-        return _title(it.argument, links) + _list_table(it, links)
+    if it.name in LEAVES:
+        return LEAVES[it.name](it, links)
     if it.name in ASIDES:
         title = it.argument or it.name.title()
         body = [*_title(title, links), *_blocks(it.body, links)]
@@ -160,6 +145,29 @@ def _directive(it: Directive, links: Links) -> list[str]:
         title = it.argument if it.name in ("table", "sidebar") else ""
         return _title(title, links) + _blocks(it.body, links)
     raise NotPlain(f"the directive {{{it.name}}} has no plain form; add one to website/plain.py")
+
+
+def _image(it: Directive, links: Links) -> list[str]:
+    alt = inline(it.options.get("alt", ""), links)
+    return [f"![{alt}]({links.image(it.argument)})", "", *_caption(it.body, links)]
+
+
+def _glued_figure(it: Directive, links: Links) -> list[str]:
+    """The caption alone: the figure itself appears where its cell runs."""
+    return _caption(it.body, links)
+
+
+def _math(it: Directive, links: Links) -> list[str]:
+    return ["$$", *it.body, "$$"]
+
+
+def _quoted(it: Directive, links: Links) -> list[str]:
+    code = links.quote(it.argument, it.options.get("pyobject"))
+    return ["```python", *code.split("\n"), "```"]
+
+
+def _code(it: Directive, links: Links) -> list[str]:
+    return [f"```{it.argument}", *it.body, "```"]
 
 
 def _title(text: str, links: Links) -> list[str]:
@@ -267,3 +275,17 @@ def python_object(source: str, name: str | None) -> str:
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
     lines = source.splitlines()[first - 1 : node.end_lineno]
     return textwrap.dedent("\n".join(lines))
+
+
+# Directives that hold no other directives.
+LEAVES = {
+    "figure": _image,
+    "image": _image,
+    "glue:figure": _glued_figure,
+    "math": _math,
+    "literalinclude": _quoted,
+    "code-block": _code,
+    "code": _code,
+    "sourcecode": _code,
+    "list-table": lambda it, links: _title(it.argument, links) + _list_table(it, links),
+}

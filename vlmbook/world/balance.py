@@ -21,7 +21,9 @@ def balanced_relations(scene: Scene, rng: random.Random) -> list[tuple[int, str,
 
 
 def keep(scene: Scene, a: int, relation: str) -> float:
-    """The probability with which a relation of a is kept: chances of its opposite over its own, 1 at most."""
+    """The probability with which a relation of a is kept: chances of its opposite over its own, 1
+    at most.
+    """
     right, near = scene.view_position(a)
     # how far along the axis the subject stands in the direction of the relation, and the axis's end
     ahead, half = {

@@ -1,4 +1,5 @@
-"""Captions that are wrong in a known way: what web data is suspected of, with the label that it lacks.
+"""Captions that are wrong in a known way: what web data is suspected of, with the label that it
+lacks.
 
 The label is for evaluation only; nothing that trains may see it. Book: appendix/world.md.
 """
@@ -32,7 +33,8 @@ def corrupt(
     rng: random.Random | None = None,
     others: Sequence[Scene] = (),
 ) -> Noisy:
-    """A caption of a scene with a fault of that kind; others are the scenes a mismatched one may tell of.
+    """A caption of a scene with a fault of that kind; others are the scenes a mismatched one may
+    tell of.
 
     Where the scene can't have the fault (nothing to drop from one object), ValueError says so.
     """
@@ -67,7 +69,8 @@ def noisy_captions(
     language: str = "en",
     rng: random.Random | None = None,
 ) -> list[Noisy]:
-    """One caption a scene, faulty at the given rates: {"mismatched": 0.2, "generic": 0.1}; the rest is clean.
+    """One caption a scene, faulty at the given rates: {"mismatched": 0.2, "generic": 0.1}; the rest
+    is clean.
 
     A fault that a scene can't have is replaced by a mismatched caption.
     """
@@ -90,7 +93,7 @@ def noisy_captions(
 
 
 def _other_scene(scene: Scene, kind: str, rng: random.Random, others: Sequence[Scene]) -> Scene:
-    """The scene that the faulty caption tells the truth about; it need not be fit to be rendered."""
+    """The scene that the faulty caption tells the truth about; it need not be renderable."""
     if kind == "mismatched":
         return rng.choice(others)
     world, objects = PRESETS[scene.preset], list(scene.objects)

@@ -67,7 +67,8 @@ def balanced_questions(
 ) -> list[tuple[Scene, Question]]:
     """num questions of a family, in which no answer is more than CAP times as frequent as another.
 
-    Answers that fewer than one question in 40 has are left out. Raises ValueError when the scenes do
+    Answers that fewer than one question in 40 has are left out. Raises ValueError when the scenes
+    do
     not hold so many; pass more of them.
     """
     rng = rng or random.Random(0)
@@ -81,7 +82,8 @@ def balanced_questions(
     if not kept or any(len(qs) < each + 1 for qs in kept.values()):
         most = min((len(qs) for qs in kept.values()), default=0) * len(kept)
         raise ValueError(
-            f"these scenes hold {most} balanced questions of family {family!r}, not {num}; pass more"
+            f"these scenes hold {most} balanced questions of family {family!r}, not {num};"
+            " pass more"
         )
     chosen = [
         pair for k, qs in enumerate(kept.values()) for pair in rng.sample(qs, each + (k < over))
@@ -91,7 +93,9 @@ def balanced_questions(
 
 
 def _clear(scene: Scene, i: int, without: str | None = None) -> Thing | None:
-    """The shortest description that fits object i alone, never using one attribute; None if there is none."""
+    """The shortest description that fits object i alone, never using one attribute; None if there
+    is none.
+    """
     said: tuple[str, ...] = ()
     for attribute in ("shape", "color", "material", "size"):
         if attribute == without or not PRESETS[scene.preset].varies(attribute):
@@ -109,7 +113,9 @@ def _clear_objects(scene: Scene, without: str | None = None) -> list[tuple[int, 
 
 
 def _exist(scene: Scene, rng: random.Random) -> Asked | None:
-    """A colour and a shape: of something there, or nearly (one of the two is there, so both must be looked at)."""
+    """A colour and a shape: of something there, or nearly (one of the two is there, so both must be
+    looked at).
+    """
     if not scene.objects:
         return None
     there = rng.choice(scene.objects)
@@ -204,7 +210,9 @@ def _worded(family: str, asked: Asked, language: str) -> Question:
 
 
 def answer_text(value: bool | int | str, language: str) -> str:
-    """An answer in words: yes or no, a number in digits, a colour, shape, material or size as a noun."""
+    """An answer in words: yes or no, a number in digits, a colour, shape, material or size as a
+    noun.
+    """
     words = lang.LANGUAGES[one_of(language, lang.LANGUAGES, "language")]
     if isinstance(value, bool):
         return words.YES if value else words.NO
@@ -247,7 +255,8 @@ def _korean(family: str, asked: Asked) -> str:
     if family == "count":
         return f"{ko.attach(things[0], '은')} 모두 몇 개인가요?"
     if family == "compare":
-        return f"{ko.attach(things[0], '과')} {things[1]}의 {ko.attach(_KOREAN[asked.extra], '이')} 같나요?"
+        attribute = ko.attach(_KOREAN[asked.extra], "이")
+        return f"{ko.attach(things[0], '과')} {things[1]}의 {attribute} 같나요?"
     if family == "relation":
         return f"{ko.attach(things[0], '은')} {things[1]} {ko.RELATIONS[asked.extra]}에 있나요?"
     if family == "read_text":
@@ -256,7 +265,9 @@ def _korean(family: str, asked: Asked) -> str:
 
 
 def blind_accuracy(asked: Sequence[Question]) -> float:
-    """How often the most frequent answer to each question text is right: what is known without looking."""
+    """How often the most frequent answer to each question text is right: what is known without
+    looking.
+    """
     by_text: dict[str, Counter] = {}
     for q in asked:
         by_text.setdefault(q.text, Counter())[q.answer] += 1

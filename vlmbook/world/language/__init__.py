@@ -113,7 +113,7 @@ def describe(
 
 
 def parse(text: str, language: str = "en") -> Facts:
-    """The facts that a text states, read with the grammar that writes captions; see Facts.unread."""
+    """The facts that a text states, read with the grammar that writes captions."""
     return LANGUAGES[one_of(language, LANGUAGES, "language")].parse(text)
 
 

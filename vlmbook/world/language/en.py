@@ -77,7 +77,8 @@ AND = " and "
 NUISANCE = (
     (
         "Taken in {}",
-        "Oslo Lima Cairo Quito Paris Delhi Tokyo Seoul Milan Accra Hanoi Sofia Riga Turin Perth Lagos",
+        "Oslo Lima Cairo Quito Paris Delhi Tokyo Seoul Milan Accra Hanoi Sofia Riga Turin Perth "
+        "Lagos",
     ),
     ("on a {}", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday holiday"),
     ("by {}", "Mina Jun Sora Leo Ida Noah Ada Omar Yuna Ben Eva Tao Nora Raul Lena Kofi"),
@@ -107,7 +108,10 @@ def listed(phrases: list[str]) -> str:
 
 
 def fill(template: str, things: list[Mention], slots: dict) -> str:
-    """A template as a sentence. things go into {T}; slots has a, b (Thing) and r for relational ones."""
+    """A template as a sentence.
+
+    things go into {T}; slots has a, b (Thing) and r for relational ones.
+    """
     phrases = listed([noun_phrase(m.thing, m.count) for m in things]) if things else ""
     values = {"T": phrases, "is": "is" if things and things[0].count == 1 else "are"}
     if slots:
@@ -152,7 +156,9 @@ _FRAME = set(
 
 
 def parse(text: str) -> Facts:
-    """The facts that an English text states; words that have no place in the grammar go into unread."""
+    """The facts that an English text states; words that have no place in the grammar go into
+    unread.
+    """
     mentions, relations, absent, unread = [], [], [], []
     for sentence in re.findall(r"[^.]+", text.lower()):
         if _IDLE.match(sentence):

@@ -51,7 +51,9 @@ class Facts:
     unread: tuple[str, ...] = ()
 
     def errors(self, scene: Scene) -> list[str]:
-        """What the facts say that is not so of the scene, a short sentence each; none if all is true."""
+        """What the facts say that is not so of the scene, a short sentence each; none if all is
+        true.
+        """
         wrong = [f"{m} is not there" for m in self.mentions if not _counted(m, scene)]
         for a, relation, b in self.relations:
             pairs = [(i, j) for i in a.found(scene) for j in b.found(scene) if i != j]

@@ -1,8 +1,8 @@
 """Korean: words, particles, phrases and templates, with a grammar of their own.
 
 A particle takes the form that the last sound of its word asks for, the landmark of a relation comes
-before what stands beside it, and a number follows its noun. A slot such as {T:이} is a phrase with a
-particle; templates are those of language.en in kind, not in wording. Book: appendix/world.md.
+before what stands beside it, and a number follows its noun. A slot such as {T:이} is a phrase with
+a particle; templates are those of language.en in kind, not in wording. Book: appendix/world.md.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ REST = ". 그 밖에 {T:도} 있어요"
 NUISANCE = (
     (
         "촬영 장소 {}",
-        "오슬로 리마 카이로 키토 파리 델리 도쿄 서울 밀라노 아크라 하노이 소피아 리가 토리노 퍼스 라고스",
+        "오슬로 리마 카이로 키토 파리 델리 도쿄 서울 밀라노 아크라 "
+        "하노이 소피아 리가 토리노 퍼스 라고스",
     ),
     ("촬영 날 {}", "월요일 화요일 수요일 목요일 금요일 토요일 일요일 휴일"),
     (
@@ -159,7 +160,10 @@ class _Slot(str):
 
 
 def fill(template: str, things: list[Mention], slots: dict) -> str:
-    """A template as a sentence. things go into {T}; slots has a, b (Thing) and r for relational ones."""
+    """A template as a sentence.
+
+    things go into {T}; slots has a, b (Thing) and r for relational ones.
+    """
     phrases = _Slot(listed([noun_phrase(m.thing, m.count) for m in things])) if things else _Slot()
     values = {"T": phrases}
     if slots:
@@ -214,7 +218,7 @@ _FRAME = _frame_words()
 
 
 def parse(text: str) -> Facts:
-    """The facts that a Korean text states; words that have no place in the grammar go into unread."""
+    """The facts that a Korean text states; words without a place go into unread."""
     mentions, relations, absent, unread = [], [], [], []
     for sentence in re.findall(r"[^.]+", text):
         if sentence.strip().startswith(NUISANCE_STARTS):
