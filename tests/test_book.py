@@ -269,10 +269,19 @@ def small_book(folder):
     return folder
 
 
-def build(folder, *command):
-    command = command or (sys.executable, "-m", "website.build")
+BUILD = (sys.executable, "-m", "website.build")
+
+
+def start(folder, *command):
     env = os.environ | {"PYTHONPATH": str(folder), "GITHUB_REPOSITORY": "someone/fork"}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def build(folder, *command):
+    process = start(folder, *(command or BUILD))
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def test_the_site_is_built_and_broken_pages_fail_twice(tmp_path):
@@ -304,6 +313,24 @@ def test_the_site_is_built_and_broken_pages_fail_twice(tmp_path):
             "nowhere" in broken.stderr and "nobody" in broken.stderr and "b.md:3" in broken.stderr
         )
     assert (site / "index.html").is_file()  # the last good site is still there
+
+
+def test_a_killed_build_is_completed_and_two_at_once_do_no_harm(tmp_path):
+    book = small_book(tmp_path)
+    edit("book/index.md", "41 + 1)", "41 + 1)\nimport time\ntime.sleep(2)")(book)
+    killed = start(book, *BUILD)
+    while "book/index.md ..." not in killed.stdout.readline():
+        pass
+    killed.kill()
+    killed.communicate()
+    assert not (book / "_build/site").exists()
+    both = [start(book, *BUILD) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("Waiting for another build" in text for text in said) == 1
+    assert sum("ran in" in text for text in said) == 1
+    assert check.problems(book / "_build/site") == []
+    assert not (book / "_build/work").exists()
 
 
 def test_jupyter_book_builds_it_too(tmp_path):
