@@ -193,7 +193,7 @@ def test_vague_counts(language):
     exact = lang.describe(scene, language).facts.mentions
     vague = lang.describe(scene, language, counts="vague")
     assert [m.count for m in exact] == [3] and [m.count for m in vague.facts.mentions] == [None]
-    assert ("several" if language == "en" else "여러") in vague.text
+    assert ("several" if language == "en" else "여러") in vague.text.lower()
     two = scene.with_objects(scene.objects[:2])
     assert [m.count for m in lang.describe(two, language, counts="vague").facts.mentions] == [2]
 

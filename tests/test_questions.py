@@ -65,7 +65,7 @@ def test_every_answer_is_right():
         for q in questions(scene, "en", rng):
             assert q.answer == answered(q, scene), (q, scene.to_json())
             checked[q.family] += 1
-    assert set(checked) == set(FAMILIES) and min(checked.values()) >= 80
+    assert set(checked) == set(FAMILIES) and min(checked.values()) >= 50
 
 
 def test_korean_asks_the_same_and_answers_in_korean():

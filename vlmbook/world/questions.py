@@ -180,7 +180,7 @@ def _compare(scene: Scene, rng: random.Random) -> Asked | None:
 def _relation(scene: Scene, rng: random.Random) -> Asked | None:
     """Is a left of b? Asked only where one of the two holds by the margin; see balance."""
     clear = dict(_clear_objects(scene))
-    holding = [f for f in balanced_relations(scene, rng) if f[0] in clear and f[2] in clear]
+    holding = [f for f in balanced_relations(scene) if f[0] in clear and f[2] in clear]
     if not holding:
         return None
     a, relation, b = rng.choice(holding)

@@ -153,9 +153,9 @@ def _told(scene: Scene, i: int, style: str, completeness: float, rng: random.Ran
 
 
 def _pair(scene: Scene, things: list[Thing], rng: random.Random) -> tuple[int, str, int] | None:
-    """A relation between two things that the caption can tell from all others, or None, evenly."""
+    """A relation between two things that the caption can tell from all others, or None."""
     clear = [i for i, t in enumerate(things) if len(t.found(scene)) == 1]
-    found = [(a, r, b) for a, r, b in balanced_relations(scene, rng) if a in clear and b in clear]
+    found = [(a, r, b) for a, r, b in balanced_relations(scene) if a in clear and b in clear]
     return rng.choice(found) if found else None
 
 
