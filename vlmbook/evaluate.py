@@ -1,0 +1,214 @@
+"""How good, how sure, and whether that is what was expected.
+
+An Estimate is a number with the interval that the data leave open. A finding is written down as an
+Expectation before it is measured (results/expectations.yml), and verdict() says what became of it.
+
+n items, S seeds. Intervals are at 95 % unless another level is given.
+
+Wilson 1927, Efron 1979. Book: concepts/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+EXPECTATIONS = Path(__file__).parent / "results" / "expectations.yml"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its interval, from num items or seeds."""
+
+    value: float
+    low: float
+    high: float
+    num: int
+    level: float = LEVEL
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    @property
+    def width(self) -> float:
+        """How far apart the ends are."""
+        return self.high - self.low
+
+
+def accuracy(correct: ArrayLike, level: float = LEVEL) -> Estimate:
+    """The share of correct items (n,) of zeros and ones, with Wilson's interval.
+
+    The interval holds for items drawn one by one from the population that the claim is about.
+
+    Wilson 1927.
+    """
+    correct = _scores(correct, "correct")
+    if not np.isin(correct, (0, 1)).all():
+        raise ValueError(
+            f"correct holds {_strangest(correct)}; accuracy takes right (1) and wrong (0), mean"
+            " takes any scores"
+        )
+    _check_level(level)
+    test = stats.binomtest(int(correct.sum()), len(correct))
+    low, high = test.proportion_ci(level, method="wilson")
+    return Estimate(float(correct.mean()), float(low), float(high), len(correct), level)
+
+
+def mean(scores: ArrayLike, level: float = LEVEL, seed: int = 0) -> Estimate:
+    """The mean of scores (n,) of any kind, with the percentile bootstrap's interval.
+
+    Efron 1979.
+    """
+    return _bootstrap(_scores(scores, "scores"), level, seed)
+
+
+def paired_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: int = 0) -> Estimate:
+    """The mean of a - b over the same items (n,) each, with the paired bootstrap's interval.
+
+    Items that are hard for both cancel out, so that the interval is narrower than the two
+    accuracies' own ones suggest.
+    """
+    a, b = _scores(a, "a"), _scores(b, "b")
+    if len(a) != len(b):
+        raise ValueError(
+            f"a has {len(a)} items and b {len(b)}; pairing needs the same items in the same order"
+        )
+    return _bootstrap(a - b, level, seed)
+
+
+def over_seeds(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """The mean of one value a seed, (S,), with Student's t interval: what another seed might give.
+
+    Raises ValueError for a single seed, from which nothing can be said about others.
+    """
+    values = _scores(values, "values")
+    _check_level(level)
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} seed says nothing about others; run 5 or more")
+    center, spread = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    reach = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread
+    return Estimate(center, center - reach, center + reach, len(values), level)
+
+
+def chance(num_choices: ArrayLike) -> float:
+    """The accuracy of a guess that ignores everything; num_choices (n,) is how many an item has."""
+    num_choices = _scores(num_choices, "num_choices")
+    if (num_choices < 1).any():
+        raise ValueError(f"an item with {num_choices.min():g} choices has no answer")
+    return float((1 / num_choices).mean())
+
+
+def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:
+    """Which test answers the most frequent answer of train gets right, (n,) bool."""
+    if not train:
+        raise ValueError("there are no answers to learn the most frequent one from")
+    top = Counter(train).most_common(1)[0][0]
+    return np.array([answer == top for answer in test], dtype=bool)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a finding should show, written down before it is measured.
+
+    The effect is stated so that the expected direction is positive. minimum is the least effect
+    that counts as the finding; within +- margin, effects count as none.
+    """
+
+    claim: str
+    minimum: float
+    margin: float
+    source: str = ""
+
+
+def expectation(name: str, path: Path = EXPECTATIONS) -> Expectation:
+    """One entry of expectations.yml; KeyError lists those that there are."""
+    known = yaml.safe_load(path.read_text("utf8"))
+    if name not in known:
+        raise KeyError(f"no expectation {name!r}; there are: {', '.join(sorted(known))}")
+    return Expectation(**known[name])
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of an expectation: "reproduced", "direction only", "not detectable", "reversed".
+
+    no_effect is True where the interval lies within the margin: not merely unseen, but too small
+    to matter.
+    """
+
+    word: str
+    effect: Estimate
+    no_effect: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.effect}" + (", within the margin" if self.no_effect else "")
+
+
+def verdict(effect: Estimate, expected: Expectation) -> Verdict:
+    """Compare a measured effect with what was expected of it.
+
+    reproduced      the interval lies above 0 and the effect is the minimum or more
+    direction only  the interval lies above 0, the effect is smaller than the minimum
+    not detectable  the interval holds 0, or lies within the margin around it
+    reversed        the interval lies below 0
+    """
+    no_effect = -expected.margin <= effect.low and effect.high <= expected.margin
+    if no_effect or effect.low <= 0 <= effect.high:
+        word = "not detectable"
+    elif effect.high < 0:
+        word = "reversed"
+    else:
+        word = "reproduced" if effect.value >= expected.minimum else "direction only"
+    return Verdict(word, effect, no_effect)
+
+
+def _bootstrap(scores: np.ndarray, level: float, seed: int) -> Estimate:
+    """The mean of scores with a percentile interval over resampled items."""
+    _check_level(level)
+    if len(scores) < 2:
+        raise ValueError("one item says nothing about others; pass two or more")
+    if np.ptp(scores) == 0:  # every resample is the same
+        value = float(scores[0])
+        return Estimate(value, value, value, len(scores), level)
+    found = stats.bootstrap(
+        (scores,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, 4_000_000 // len(scores)),
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(float(scores.mean()), float(found.low), float(found.high), len(scores), level)
+
+
+def _scores(values: ArrayLike, name: str) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1:
+        raise ValueError(f"{name} has shape {values.shape}; pass one number an item, (n,)")
+    if not len(values):
+        raise ValueError(f"{name} is empty; there is nothing to estimate from")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds {_strangest(values)}; leave such items out, and say so")
+    return values
+
+
+def _strangest(values: np.ndarray) -> float:
+    """The first value that is not 0, 1 or even finite, for a message."""
+    bad = values[~np.isfinite(values)]
+    return float(bad[0] if len(bad) else values[~np.isin(values, (0, 1))][0])
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level {level} is not between 0 and 1; 0.95 is usual")

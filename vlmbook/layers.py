@@ -1,0 +1,82 @@
+"""What transformers are made of: attention, and the block that repeats.
+
+B batch, T tokens, Q and K query and key tokens, D width, h heads, d = D // h.
+A mask is boolean, True = may attend. What mixes tokens returns its weights.
+
+Vaswani et al. 2017. Book: concepts/processing.md, attention.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Each query takes a weighted mean of the values; the weights say where it looked.
+
+    query (..., Q, d), key and value (..., K, d); mask broadcasts to (..., Q, K). Returns the means
+    (..., Q, d) and the weights (..., Q, K), whose rows add up to 1; a query that may attend to
+    nothing has weights and mean 0.
+
+    Vaswani et al. 2017, equation 1.
+    """
+    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1) * mask
+    return weights @ value, weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Attention in h subspaces at once; of x to itself, or to a context of the same width D."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            near = width // heads * heads
+            raise ValueError(
+                f"width {width} is not divisible by heads {heads}; try {near or heads} or"
+                f" {near + heads}"
+            )
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x (B, Q, D), context (B, K, D), mask (B, Q, K) or (B, 1, K).
+
+        Returns (B, Q, D) and the weights (B, h, Q, K).
+        """
+        context = x if context is None else context
+        q, k, v = self.query(x), self.key(context), self.value(context)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        mean, weights = attention(q, k, v, None if mask is None else mask[:, None])
+        return self.out(mean.transpose(1, 2).flatten(2)), weights
+
+
+class Block(nn.Module):
+    """One layer of a transformer: look at the other tokens, then think about it, token by token.
+
+    Each half adds to the residual stream what it made of the normalised stream (pre-norm).
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = MultiHeadAttention(width, heads)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, T, D), mask (B, T, T) or (B, 1, T); returns x and the weights (B, h, T, T)."""
+        mixed, weights = self.attention(self.norm1(x), mask=mask)
+        x = x + mixed
+        return x + self.mlp(self.norm2(x)), weights
