@@ -67,6 +67,8 @@ def accuracy(correct: ArrayLike, level: float = LEVEL) -> Estimate:
 def mean(scores: ArrayLike, level: float = LEVEL, seed: int = 0) -> Estimate:
     """The mean of scores (n,) of any kind, with the percentile bootstrap's interval.
 
+    It is too narrow for fewer than about 30 items, and has no width where all scores are alike.
+
     Efron 1979.
     """
     return _bootstrap(_scores(scores, "scores"), level, seed)
@@ -87,8 +89,9 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: in
 
 
 def over_seeds(values: ArrayLike, level: float = LEVEL) -> Estimate:
-    """The mean of one value a seed, (S,), with Student's t interval: what another seed might give.
+    """The mean of one value a seed, (S,), with Student's t interval: where the mean of all lies.
 
+    Another single seed may well fall outside.
     Raises ValueError for a single seed, from which nothing can be said about others.
     """
     values = _scores(values, "values")
@@ -110,7 +113,7 @@ def chance(num_choices: ArrayLike) -> float:
 
 def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:
     """Which test answers the most frequent answer of train gets right, (n,) bool."""
-    if not train:
+    if not len(train):
         raise ValueError("there are no answers to learn the most frequent one from")
     top = Counter(train).most_common(1)[0][0]
     return np.array([answer == top for answer in test], dtype=bool)
@@ -128,6 +131,13 @@ class Expectation:
     minimum: float
     margin: float
     source: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < self.minimum:
+            raise ValueError(
+                f"margin {self.margin} and minimum {self.minimum} leave no room for a verdict;"
+                " 0 < margin < minimum is needed"
+            )
 
 
 def expectation(name: str, path: Path = EXPECTATIONS) -> Expectation:

@@ -7,12 +7,16 @@ take tensors or arrays and return a matplotlib Figure; pages hand it to page.fig
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from vlmbook.evaluate import Estimate
 
 GRAY = "#7d828a"  # readable on white and on black
 COLORS = ("#3b82c4", "#e08a3c", "#4a9d6e", "#c25b7c", "#8a74c9", "#a8862f")
@@ -121,3 +125,194 @@ def _channels_last(image: Tensor | np.ndarray) -> np.ndarray:
             f"a picture of shape {image.shape} can't be drawn; pass (3, H, W) or (H, W)"
         )
     return image.clip(0, 1) if image.ndim == 3 else image
+
+
+def heatmaps(
+    maps: Mapping[str, Tensor | np.ndarray],
+    xlabel: str = "",
+    ylabel: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    ticks: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Figure:
+    """Matrices side by side under their titles, on one scale of colours; ticks names rows and
+    columns.
+    """
+    arrays = [np.asarray(m, dtype=float) for m in maps.values()]
+    low = min(a.min() for a in arrays) if low is None else low
+    high = max(a.max() for a in arrays) if high is None else high
+    rows, columns = arrays[0].shape
+    height = WIDTH / len(arrays) * rows / columns
+    figure = plt.figure(figsize=(WIDTH, min(height, WIDTH * 0.62) + 0.7), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
+    for ax, array, title in zip(axes, arrays, maps, strict=True):
+        drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(title)
+        ax.set_xlabel(xlabel)
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+        if ticks is None:
+            ax.set_xticks([])
+            ax.set_yticks([])
+        else:
+            ax.set_yticks(range(rows), ticks[0])
+            ax.set_xticks(range(columns), ticks[1], rotation=60, ha="right")
+    axes[0].set_ylabel(ylabel)
+    if set(np.unique(np.concatenate([a.ravel() for a in arrays]))) - {0.0, 1.0}:
+        figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02).outline.set_visible(False)
+    return figure
+
+
+def lines(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    xlabel: str,
+    ylabel: str,
+    line: float | None = None,
+    line_label: str = "",
+    log: bool = False,
+) -> Figure:
+    """Curves {name: (x, y)} over linear or logarithmic axes; a dashed line marks a target."""
+    figure = plt.figure(figsize=(WIDTH, 2.9), layout="constrained")
+    ax = figure.subplots()
+    for k, (name, (x, y)) in enumerate(curves.items()):
+        x, y = np.asarray(x), np.asarray(y)
+        color, mark = COLORS[k % len(COLORS)], "o" if len(x) < 20 else None
+        ax.plot(x, y, lw=1.6, marker=mark, ms=3.5, color=color, label=name)
+    if line is not None:
+        ax.axhline(line, color=GRAY, ls="--", lw=1)
+        ax.annotate(line_label, (0.01, line), (0, 3), ("axes fraction", "data"), "offset points")
+    if log:
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+    if len(curves) > 1:
+        ax.legend()
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    return figure
+
+
+def histograms(groups: Mapping[str, Tensor | np.ndarray], xlabel: str, bins: int = 60) -> Figure:
+    """Several distributions over one axis, each filled to the same area."""
+    figure = plt.figure(figsize=(WIDTH, 2.6), layout="constrained")
+    ax = figure.subplots()
+    arrays = [np.asarray(values).ravel() for values in groups.values()]
+    edges = np.linspace(min(a.min() for a in arrays), max(a.max() for a in arrays), bins + 1)
+    for k, (name, values) in enumerate(zip(groups, arrays, strict=True)):
+        color = COLORS[k % len(COLORS)]
+        ax.hist(values, edges, density=True, alpha=0.35, color=color, label=name)
+        ax.hist(values, edges, density=True, histtype="step", color=color, lw=1.2)
+    ax.set_xlabel(xlabel)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.legend()
+    return figure
+
+
+def intervals(
+    estimates: Mapping[str, Estimate],
+    xlabel: str,
+    line: float | None = None,
+    line_label: str = "",
+    dots: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
+    """A row for each estimate: a point, its interval, and small dots for single seeds if given."""
+    figure = plt.figure(figsize=(WIDTH, 0.34 * len(estimates) + 0.9), layout="constrained")
+    ax = figure.subplots()
+    for row, (name, e) in enumerate(estimates.items()):
+        ax.plot([e.low, e.high], [row, row], color=COLORS[0], lw=3, alpha=0.45)
+        ax.plot(e.value, row, "o", color=COLORS[0], ms=6)
+        for value in (dots or {}).get(name, ()):
+            ax.plot(value, row - 0.28, ".", color=COLORS[1], ms=5)
+    if line is not None:
+        ax.axvline(line, color=GRAY, ls="--", lw=1)
+        ax.annotate(line_label, (line, 1), (4, -2), ("data", "axes fraction"), "offset points",
+                    va="top")  # fmt: skip
+    ax.set_yticks(range(len(estimates)), list(estimates))
+    ax.set_ylim(len(estimates) - 0.5, -0.7)
+    ax.set_xlabel(xlabel)
+    return figure
+
+
+def patches(pixels: Tensor, patch: int) -> Figure:
+    """A picture (3, H, W), the same cut into patches, and the patches laid out in their order."""
+    image = _channels_last(pixels)
+    rows, columns = image.shape[0] // patch, image.shape[1] // patch
+    tiles = [
+        image[r * patch : (r + 1) * patch, c * patch : (c + 1) * patch]
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    figure = plt.figure(figsize=(WIDTH, WIDTH * 0.34))
+    whole, cut, order = figure.subplots(1, 3)
+    figure.subplots_adjust(0, 0, 1, 0.9, 0.05)
+    whole.imshow(image)
+    for ax, across, gap in ((cut, columns, max(1, patch // 6)), (order, columns, 0)):
+        ax.imshow(_mosaic(tiles, across, gap, patch), interpolation="nearest")
+    for n in range(rows * columns):
+        order.text(
+            (n % columns + 0.5) * patch, (n // columns + 0.5) * patch, str(n), color="white",
+            ha="center", va="center", fontsize=7, bbox={"color": "#0008", "pad": 1, "lw": 0},
+        )  # fmt: skip
+    for ax, title in ((whole, "picture"), (cut, "patches"), (order, "their order")):
+        ax.set_title(title, pad=3)
+        ax.set_axis_off()
+    return figure
+
+
+def _mosaic(tiles: list[np.ndarray], columns: int, gap: int, patch: int) -> np.ndarray:
+    """Tiles on a clear ground, gap pixels apart: (H, W, 4)."""
+    rows, step = len(tiles) // columns, patch + gap
+    canvas = np.zeros((rows * step - gap, columns * step - gap, 4))
+    for n, tile in enumerate(tiles):
+        top, left = n // columns * step, n % columns * step
+        canvas[top : top + patch, left : left + patch, :3] = tile
+        canvas[top : top + patch, left : left + patch, 3] = 1
+    return canvas
+
+
+def token_table(ids: Tensor, mask: Tensor) -> Figure:
+    """A batch of ids (B, T) as a table: text in colour, padding pale."""
+    rows, columns = ids.shape
+    figure = plt.figure(figsize=(WIDTH, 0.36 * rows + 0.55), layout="constrained")
+    ax = figure.subplots()
+    for r in range(rows):
+        for c in range(columns):
+            color = COLORS[0] if mask[r, c] else GRAY
+            box = plt.Rectangle((c + 0.04, r + 0.06), 0.92, 0.88, color=color, lw=0)
+            box.set_alpha(0.28 if mask[r, c] else 0.1)
+            ax.add_patch(box)
+            ax.text(c + 0.5, r + 0.52, str(int(ids[r, c])), ha="center", va="center",
+                    fontsize=8 if columns < 20 else 6.5, color=color)  # fmt: skip
+    ax.set_xlim(0, columns)
+    ax.set_ylim(rows, 0)
+    ax.set_xticks([])
+    ax.set_yticks([r + 0.5 for r in range(rows)], [f"text {r}" for r in range(rows)])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def circles(
+    stages: Mapping[str, tuple[Tensor, Tensor]], labels: tuple[str, str] = ("image", "text")
+) -> Figure:
+    """Pairs of points (n, 2) on the unit circle, a circle for each stage, a line for each pair."""
+    figure = plt.figure(figsize=(WIDTH, WIDTH / len(stages) + 0.35), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(stages)))
+    turn = np.linspace(0, 2 * np.pi, 200)
+    for ax, (title, sides) in zip(axes, stages.items(), strict=True):
+        first, second = (np.asarray(side) for side in sides)
+        ax.plot(np.cos(turn), np.sin(turn), color=GRAY, lw=0.8, alpha=0.6)
+        for k, (a, b) in enumerate(zip(first, second, strict=True)):
+            color = COLORS[k % len(COLORS)]
+            ax.plot([a[0], b[0]], [a[1], b[1]], color=color, lw=1)
+            ax.plot(*a, "o", color=color, ms=7)
+            ax.plot(*b, "s", color=color, ms=7, mfc="none", mew=1.6)
+        ax.set_title(title)
+        ax.set_aspect("equal")
+        ax.set_axis_off()
+    marks = [
+        plt.Line2D([], [], marker=m, color=GRAY, ls="", mfc=f, label=label)
+        for m, f, label in (("o", GRAY, labels[0]), ("s", "none", labels[1]))
+    ]
+    figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    return figure

@@ -165,9 +165,9 @@ def questions(
 
 
 class Answerer(nn.Module):
-    """Answers questions: one transformer over the words of the question and the objects together."""
+    """Answers questions: one transformer over the words and the objects together."""
 
-    def __init__(self, vocab_size: int, max_tokens: int = 32, width: int = 64, depth: int = 3):
+    def __init__(self, vocab_size: int, max_tokens: int = 32, width: int = 64, depth: int = 2):
         super().__init__()
         self.word = nn.Embedding(vocab_size, width)
         self.place = nn.Embedding(max_tokens, width)

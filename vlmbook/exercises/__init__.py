@@ -13,6 +13,7 @@ Each chapter's exercises have a module here; their texts and solutions are on it
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,13 @@ def judge(exercises: Mapping[str, Exercise], name: str, answer: Any) -> Result:
     if name not in exercises:
         raise ValueError(f"no exercise {name!r}; there are: {', '.join(sorted(exercises))}")
     exercise = exercises[name]
-    if callable(exercise.right) and not callable(answer):
-        kind = type(answer).__name__
-        return Result(False, "", f"Not yet: pass the function itself, not its result (a {kind}).")
+    if answer is None or answer is ...:
+        return Result(False, "", "Not yet: there is no answer.")
+    if callable(exercise.right) != callable(answer):
+        wanted = "the function itself" if callable(exercise.right) else "the number, not a function"
+        return Result(
+            False, "", f"Not yet: pass {wanted}; this is of type {type(answer).__name__}."
+        )
     trials = exercise.trials()
     wanted = _results(exercise.right, trials)
     try:
@@ -93,22 +98,23 @@ def _results(answer: Any, trials: list[tuple]) -> list[Tensor]:
         return [_tensor(answer)]
     results = []
     for trial in trials:
-        arguments = [a.clone() if isinstance(a, Tensor) else a for a in trial]
         try:
-            given = answer(*arguments)
+            given = answer(*copy.deepcopy(trial))  # it may change what it is given
         except Exception as error:  # whatever the reader's code raises
-            raise _Unfit(f"your function raised {type(error).__name__}: {error}") from None
+            said = f": {error}" if str(error) else "."
+            raise _Unfit(f"your function raised {type(error).__name__}{said}") from None
         results.append(_tensor(given))
     return results
 
 
 def _tensor(value: Any) -> Tensor:
     if value is None or value is ...:
-        raise _Unfit("there is no answer yet; does your function return something?")
+        raise _Unfit("your function returns nothing.")
     try:
         return torch.as_tensor(value).detach().double()
     except Exception:  # torch raises several kinds
-        raise _Unfit(f"the answer is a {type(value).__name__}, not numbers or a tensor") from None
+        kind = type(value).__name__
+        raise _Unfit(f"the answer is of type {kind}, not a number or a tensor.") from None
 
 
 def _same(given: list[Tensor], other: list[Tensor]) -> bool:
@@ -123,10 +129,10 @@ def _difference(given: list[Tensor], wanted: list[Tensor]) -> str:
     for a, b in zip(given, wanted, strict=True):
         if a.shape != b.shape:
             return f"the answer has shape {tuple(a.shape)}, and {tuple(b.shape)} is wanted."
-        far = (a - b).abs().nan_to_num(torch.inf)
-        if far.max() > TOLERANCE:
-            place = [int(i) for i in torch.unravel_index(far.argmax(), far.shape)]
+        far = ~torch.isclose(a, b, TOLERANCE, TOLERANCE, equal_nan=True)
+        if far.any():
+            place = far.nonzero()[0].tolist()
             at = f" at {place}" if place else ""
             here, there = a[tuple(place)].item(), b[tuple(place)].item()
-            return f"no mistake that I know; it is {here:.4g}{at} where {there:.4g} is right."
+            return f"no mistake that I know; it is {here:.7g}{at} where {there:.7g} is right."
     return "no mistake that I know."

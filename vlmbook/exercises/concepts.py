@@ -85,7 +85,8 @@ FALSE_NEGATIVES = Exercise(
         Mistake(
             "diagonal counted",
             lambda fits: fits.float().mean(),
-            "the diagonal is in it. There each scene meets its own caption, which fits by right.",
+            "the diagonal is in it. There each scene meets its own caption: a true pair, and no"
+            " false negative.",
         ),
         Mistake(
             "divided by all cells",
@@ -294,7 +295,7 @@ COSINE = Exercise(
         Mistake(
             "only one side",
             lambda a, b: F.normalize(a, dim=-1) @ b.T,
-            "only the first argument is normalized.",
+            "only the first argument is normalized. Normalize both.",
         ),
     ),
 )
@@ -315,8 +316,8 @@ CHOOSE_TEXT = Exercise(
             lambda image_emb, text_emb, temperature: (image_emb @ text_emb.T / temperature).softmax(
                 0
             ),
-            "your columns add up to one: for each text you choose among the pictures. For each"
-            " picture among the texts, the softmax runs along a row.",
+            "your columns add up to one: for each text you choose among the pictures. To choose"
+            " among the texts for each picture, take the softmax along a row: dim=1.",
         ),
         Mistake(
             "temperature forgotten",
@@ -348,17 +349,16 @@ def _recall(scores: Tensor, k: int, ties_hit: bool = False, limit: int = 0) -> T
 
 
 def _scores() -> Tensor:
-    scores = _random(12, 12, seed=3).round(decimals=0)  # rounded, so that there are ties
-    return scores + 0.6 * torch.eye(12)
+    return _random(12, 12, seed=3) + 0.6 * torch.eye(12)
 
 
 def _tied() -> Tensor:
-    return _random(12, 12, seed=5).round(decimals=0)
+    return _random(12, 12, seed=5).round()
 
 
 RECALL = Exercise(
     right=_recall,
-    trials=lambda: [(_scores(), 1), (_scores(), 3), (_tied(), 3)],
+    trials=lambda: [(_scores(), 1), (_scores(), 3), (_tied(), 3), (torch.zeros(4, 4), 1)],
     mistakes=(
         Mistake(
             "columns",
@@ -564,7 +564,7 @@ MAJORITY = Exercise(
         Mistake(
             "graded on train",
             lambda train, test: _majority(train, train),
-            "that is its accuracy on train.",
+            "that is the accuracy on train. Grade the answer on test.",
         ),
         Mistake(
             "uniform guess",
