@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint bench serve clean
+.PHONY: help install book test lint bench retrain serve clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -23,6 +23,9 @@ lint: install ## check style, formatting, and who imports whom
 
 bench: install ## measure what the book promises about speed
 	@$(BIN)/python experiments/bench.py
+
+retrain: install ## make everything in vlmbook/weights again, in order
+	@$(BIN)/python recipes/tokenizer.py
 
 serve: book ## build the site and serve it at http://localhost:8000/en/
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/site 8000

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from vlmbook import plot
+from vlmbook.evaluate import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,74 @@ def test_outlines_follow_the_masks():
     assert [ax.get_title() for ax in figure.axes] == ["picture", "first", "second"]
     cut = figure.axes[1].images[0].get_array()
     assert np.allclose(cut[12, 12], 0.92) and not np.allclose(cut[4, 4], 0.92)
+
+
+def test_heatmaps_share_one_scale_and_keep_their_places():
+    first, second = torch.zeros(2, 3), torch.full((2, 3), 2.0)
+    first[0, 2] = 1.0
+    figure = plot.heatmaps({"a": first, "b": second}, ticks=(["r0", "r1"], ["x", "y", "z"]))
+    images = [ax.images[0] for ax in figure.axes[:2]]
+    assert [image.get_clim() for image in images] == [(0, 2), (0, 2)]
+    assert images[0].get_array()[0, 2] == 1 and images[0].get_array().sum() == 1
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["r0", "r1"]
+    assert len(figure.axes) == 3  # a scale of colours
+    assert len(plot.heatmaps({"yes or no": first}).axes) == 1  # which two colours do not need
+
+
+def test_lines_run_through_their_points():
+    figure = plot.lines({"a": ([1, 10], [2, 3]), "b": ([1, 10], [4, 5])}, "x", "y", line=1.0)
+    ax = figure.axes[0]
+    assert [line.get_ydata().tolist() for line in ax.lines[:2]] == [[2, 3], [4, 5]]
+    assert ax.lines[2].get_ydata() == [1.0, 1.0]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+    assert ax.get_xscale() == "linear"
+    assert plot.lines({"a": ([1, 10], [2, 3])}, "x", "y", log=True).axes[0].get_yscale() == "log"
+
+
+def test_histograms_have_equal_areas():
+    groups = {"few": torch.linspace(0, 1, 50), "many": torch.linspace(0, 2, 5000)}
+    ax = plot.histograms(groups, "value", bins=20).axes[0]
+    filled = [p for p in ax.containers if len(p) == 20]
+    areas = [sum(bar.get_height() * bar.get_width() for bar in bars) for bars in filled]
+    assert areas == pytest.approx([1, 1])
+
+
+def test_intervals_show_value_ends_and_seeds():
+    estimates = {"a": Estimate(0.5, 0.4, 0.7, 100), "b": Estimate(0.2, 0.1, 0.3, 5)}
+    figure = plot.intervals(estimates, "accuracy", line=0.25, dots={"b": [0.15, 0.25]})
+    drawn = [line.get_xdata() for line in figure.axes[0].lines]
+    assert [list(x) for x in drawn[:3]] == [[0.4, 0.7], [0.5], [0.1, 0.3]]
+    assert [x[0] for x in drawn[4:6]] == [0.15, 0.25]
+    assert figure.axes[0].yaxis_inverted()  # the first one at the top
+
+
+def test_patches_are_cut_and_ordered_by_rows():
+    pixels = torch.zeros(3, 4, 6)
+    pixels[0, 0:2, 2:4] = 1.0  # patch 1 is red
+    figure = plot.patches(pixels, 2)
+    cut = figure.axes[1].images[0].get_array()
+    assert cut.shape == (5, 8, 4) and (cut[:2, 3:5, 0] == 1).all() and cut[2, :, 3].sum() == 0
+    assert [t.get_text() for t in figure.axes[2].texts] == ["0", "1", "2", "3", "4", "5"]
+    assert figure.axes[2].texts[1].get_position() == (3, 1)
+
+
+def test_a_token_table_pales_the_padding():
+    ids = torch.tensor([[1, 7, 2], [1, 2, 0]])
+    ax = plot.token_table(ids, ids != 0).axes[0]
+    assert [t.get_text() for t in ax.texts] == ["1", "7", "2", "1", "2", "0"]
+    shades = [box.get_alpha() for box in ax.patches]
+    assert len(set(shades[:5])) == 1 and shades[5] < shades[0]
+
+
+def test_circles_join_partners():
+    first, second = torch.eye(2), -torch.eye(2)
+    figure = plot.circles({"start": (first, second), "end": (first, first)})
+    joined = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 2]
+    assert [np.round(line.get_xydata(), 3).tolist() for line in joined] == [
+        [[1, 0], [-1, 0]],
+        [[0, 1], [0, -1]],
+    ]
+    assert [ax.get_title() for ax in figure.axes] == ["start", "end"]
 
 
 def test_bad_input():

@@ -19,6 +19,11 @@ def patchify(pixels: Tensor, patch: int) -> Tensor:
 
     N is (H / P) * (W / P). Raises ValueError where the sides are not multiples of patch.
     """
+    if pixels.dim() != 4:
+        raise ValueError(
+            f"pixels of shape {tuple(pixels.shape)} are no batch (B, C, H, W); pass pixels[None]"
+            " for a single picture"
+        )
     height, width = pixels.shape[-2:]
     if height % patch or width % patch:
         raise ValueError(
@@ -44,12 +49,17 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         if size % patch:
             raise ValueError(f"size {size} is not a multiple of patch {patch}")
-        self.patch = patch
+        self.size, self.patch = size, patch
         self.project = nn.Linear(channels * patch**2, width)
         self.place = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, N, D)."""
+        """(B, C, H, W) to (B, N, D), where H and W are the size that it was made for."""
+        if pixels.shape[-2:] != (self.size, self.size):
+            raise ValueError(
+                f"pictures of {tuple(pixels.shape[-2:])} pixels; this model takes"
+                f" {self.size} x {self.size}, resize them first"
+            )
         return self.project(patchify(pixels, self.patch)) + self.place
 
 

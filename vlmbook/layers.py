@@ -37,11 +37,12 @@ class MultiHeadAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            near = width // heads * heads
+        if heads < 1 or width % heads:
+            down = width // max(heads, 1) * heads
+            tries = [str(w) for w in (down, down + heads) if w > 0]
             raise ValueError(
-                f"width {width} is not divisible by heads {heads}; try {near or heads} or"
-                f" {near + heads}"
+                f"width {width} is not divisible by heads {heads}; try"
+                f" {' or '.join(tries) or '1 head'}"
             )
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
@@ -54,6 +55,11 @@ class MultiHeadAttention(nn.Module):
 
         Returns (B, Q, D) and the weights (B, h, Q, K).
         """
+        if mask is not None and mask.dim() != 3:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}; pass (B, Q, K) or (B, 1, K), such as"
+                " mask[:, None] for a mask (B, K) of what may be attended to"
+            )
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))

@@ -143,7 +143,7 @@ def heatmaps(
     high = max(a.max() for a in arrays) if high is None else high
     rows, columns = arrays[0].shape
     height = WIDTH / len(arrays) * rows / columns
-    figure = plt.figure(figsize=(WIDTH, min(height, WIDTH * 0.62) + 0.7), layout="constrained")
+    figure = plt.figure(figsize=(WIDTH, min(height, WIDTH * 0.45) + 0.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
     for ax, array, title in zip(axes, arrays, maps, strict=True):
         drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest")

@@ -120,11 +120,11 @@ class DualEncoder(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """The inverse temperature, at most 100."""
+        """The inverse temperature, at most 100; beyond that its gradient is 0."""
         return self.log_scale.exp().clamp(max=100)
 
     def encode_scene(self, objects: Tensor, present: Tensor) -> Tensor:
-        """objects (B, N, F) and present (B, N) to (B, E), of length one."""
+        """objects (B, N, F) and present (B, N) to (B, E), of length one (0 for an empty scene)."""
         return F.normalize(self.from_scene(self.scenes(objects, present)), dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -158,6 +158,12 @@ def questions(
     asked: Sequence[tuple[world.Scene, world.Question]], tokenizer: Tokenizer
 ) -> Questions:
     """A batch of English questions, each with the scene that it is about."""
+    for _, question in asked:
+        if question.answer not in ANSWERS:
+            raise ValueError(
+                f"the answer {question.answer!r} is not among ANSWERS; ask in English, and not for"
+                " the text of a plate"
+            )
     objects, present = vectors([scene for scene, _ in asked])
     ids, mask = tokenizer.batch([question.text for _, question in asked])
     answers = torch.tensor([ANSWERS.index(question.answer) for _, question in asked])
@@ -177,7 +183,13 @@ class Answerer(nn.Module):
 
     def forward(self, asked: Questions, blind: bool = False) -> Tensor:
         """Logits (B, A) over ANSWERS; a blind model is not shown any object."""
-        words = self.word(asked.ids) + self.place.weight[: asked.ids.shape[1]]
+        num_tokens = asked.ids.shape[1]
+        if num_tokens > self.place.num_embeddings:
+            raise ValueError(
+                f"{num_tokens} tokens are more than the {self.place.num_embeddings} that this model"
+                " has places for; shorten the questions"
+            )
+        words = self.word(asked.ids) + self.place.weight[:num_tokens]
         x = torch.cat([words, self.thing(asked.objects)], dim=1)  # (B, T + N, D)
         seen = torch.zeros_like(asked.present) if blind else asked.present
         mask = torch.cat([asked.mask, seen], dim=1)

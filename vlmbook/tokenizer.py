@@ -41,7 +41,7 @@ PAD, START, END, IMAGE, ENCODE, DECODE, EN, KO, USER, ASSISTANT = range(len(SPEC
 
 # What is lost, and nothing else is: space around the text, whether Hangul came as syllables or as
 # letters, and capitals.
-TIDY = (normalizers.Strip(), normalizers.NFC(), normalizers.Lowercase())
+TIDY = (normalizers.Strip(), normalizers.Lowercase(), normalizers.NFC())
 
 SHIPPED = Path(__file__).parent / "weights" / "tokenizer"
 
@@ -70,6 +70,7 @@ class Tokenizer:
 
     def piece(self, id: int) -> str:
         """One token, to be read by people."""
+        self._check([id])
         if id < len(SPECIALS):
             return SPECIALS[id]
         data = bytes(_BYTES[letter] for letter in self.library.id_to_token(id))
@@ -82,6 +83,7 @@ class Tokenizer:
         """
         if isinstance(texts, str):
             raise TypeError(f"batch takes a list of texts, not one text; pass [{texts[:40]!r}]")
+        texts = list(texts)
         rows = [encoding.ids for encoding in self._encode(texts)]
         longest = max(map(len, rows), default=0)
         if max_tokens is not None and longest > max_tokens:
@@ -96,9 +98,10 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """The text of some ids, without special tokens; bytes that are no text become U+FFFD."""
+        if isinstance(ids, Tensor) and ids.dim() != 1:
+            raise ValueError(f"ids of shape {tuple(ids.shape)} are no row (T,); decode row by row")
         ids = [int(i) for i in ids]
-        if wrong := [i for i in ids if not 0 <= i < len(self)]:
-            raise ValueError(f"id {wrong[0]} is not below the vocabulary's size, {len(self)}")
+        self._check(ids)
         return self.library.decode(ids)
 
     def save(self, folder: str | Path) -> None:
@@ -114,6 +117,10 @@ class Tokenizer:
         }
         (folder / "tokenizer.json").write_text(self.library.to_str(pretty=True) + "\n", "utf8")
         (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1) + "\n", "utf8")
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if wrong := [i for i in ids if not 0 <= i < len(self)]:
+            raise ValueError(f"id {wrong[0]} is not in the vocabulary, 0 to {len(self) - 1}")
 
     def _encode(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         for text in texts:

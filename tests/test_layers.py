@@ -1,0 +1,143 @@
+"""Attention and the block: torch's numbers, and no look where the mask says no."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vlmbook.layers import Block, MultiHeadAttention, attention
+
+B, T, D, HEADS = 3, 7, 24, 4
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def some_mask(*shape):
+    """Random, but that each query may attend to something."""
+    mask = torch.rand(shape) < 0.5
+    mask[..., 0] |= ~mask.any(-1)
+    return mask
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 4)], ids=str)
+@pytest.mark.parametrize("masked", [None, "full", "row"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_attention_is_torchs_attention(batch, masked, dtype):
+    q, k, v = (torch.randn(*batch, n, 8, dtype=dtype, requires_grad=True) for n in (5, 6, 6))
+    shape = {"full": (*batch, 5, 6), "row": (1, 6)}
+    mask = some_mask(*shape[masked]) if masked else None
+    mean, weights = attention(q, k, v, mask)
+    theirs = F.scaled_dot_product_attention(q, k, v, mask)
+    torch.testing.assert_close(mean, theirs)
+    aim = torch.randn_like(mean)
+    ours = torch.autograd.grad((mean * aim).sum(), (q, k, v))
+    torch.testing.assert_close(ours, torch.autograd.grad((theirs * aim).sum(), (q, k, v)))
+
+    assert weights.shape == (*batch, 5, 6) and weights.dtype == dtype
+    torch.testing.assert_close(weights.sum(-1), torch.ones(*batch, 5, dtype=dtype))
+    torch.testing.assert_close(weights @ v, mean)
+    assert torch.equal(weights > 0, (weights >= 0) if mask is None else mask.expand_as(weights))
+
+
+def torchs(ours):
+    """torch's own layer with the weights of ours."""
+    theirs = nn.MultiheadAttention(D, HEADS, batch_first=True)
+    maps = (ours.query, ours.key, ours.value)
+    weights = {
+        "in_proj_weight": torch.cat([m.weight for m in maps]),
+        "in_proj_bias": torch.cat([m.bias for m in maps]),
+        "out_proj.weight": ours.out.weight,
+        "out_proj.bias": ours.out.bias,
+    }
+    theirs.load_state_dict(weights)
+    return theirs
+
+
+@pytest.mark.parametrize("cross", [False, True], ids=["self", "cross"])
+@pytest.mark.parametrize("masked", [None, "padding", "full"])
+def test_multi_head_attention_is_torchs(cross, masked):
+    ours = MultiHeadAttention(D, HEADS)
+    x, context = torch.randn(B, T, D), torch.randn(B, T + 2, D) if cross else None
+    source = x if context is None else context
+    num = source.shape[1]
+    shape = {"padding": (B, 1, num), "full": (B, T, num)}
+    mask = some_mask(*shape[masked]) if masked else None
+    barred = {}  # in torch's layer True = may not attend
+    if masked == "padding":
+        barred = {"key_padding_mask": ~mask[:, 0]}
+    elif masked == "full":
+        barred = {"attn_mask": (~mask).repeat_interleave(HEADS, 0)}
+    theirs = torchs(ours)(x, source, source, average_attn_weights=False, **barred)
+    torch.testing.assert_close(ours(x, context, mask), theirs)
+    if cross:
+        assert not torch.allclose(ours(x)[0], theirs[0])  # the context is read
+
+
+def test_a_block_is_torchs_block():
+    ours = Block(D, HEADS)
+    theirs = nn.TransformerEncoderLayer(D, HEADS, 4 * D, 0.0, "gelu", 1e-5, True, True)
+    for name in ("norm1", "norm2"):
+        nn.init.normal_(getattr(ours, name).weight)
+        nn.init.normal_(getattr(ours, name).bias)
+        getattr(theirs, name).load_state_dict(getattr(ours, name).state_dict())
+    theirs.self_attn = torchs(ours.attention)
+    theirs.linear1, theirs.linear2 = ours.mlp[0], ours.mlp[2]
+    x, mask = torch.randn(B, T, D), some_mask(B, 1, T)
+    torch.testing.assert_close(ours(x, mask)[0], theirs(x, src_key_padding_mask=~mask[:, 0]))
+
+
+def test_a_query_with_nothing_to_attend_to_gets_nothing():
+    q, k, v = (torch.randn(2, 4, 8, requires_grad=True) for _ in range(3))
+    mask = torch.ones(2, 4, 4, dtype=torch.bool)
+    mask[0, 1] = mask[1] = False
+    mean, weights = attention(q, k, v, mask)
+    assert not mean[0, 1].any() and not weights[0, 1].any() and not mean[1].any()
+    assert mean[0, 0].all() and weights[0, 0].all()
+    for grad in torch.autograd.grad(mean.square().sum(), (q, k, v)):
+        assert grad.isfinite().all() and not grad[1].any() and grad[0].any()
+    x = torch.randn(2, 4, D, requires_grad=True)
+    out, _ = Block(D, HEADS)(x, mask)
+    assert out.isfinite().all() and torch.autograd.grad(out.sum(), x)[0].isfinite().all()
+
+
+def test_order_makes_no_difference_without_a_mask():
+    block, x, order = Block(D, HEADS), torch.randn(B, T, D), torch.randperm(T)
+    assert order.tolist() != list(range(T))
+    out, weights = block(x)
+    moved, moved_weights = block(x[:, order])
+    torch.testing.assert_close(moved, out[:, order])
+    torch.testing.assert_close(moved_weights, weights[..., order, :][..., order])
+    causal = torch.ones(B, T, T, dtype=torch.bool).tril()
+    assert not torch.allclose(block(x[:, order], causal)[0], block(x, causal)[0][:, order])
+
+
+@pytest.mark.parametrize("kind", ["padding", "causal"])
+def test_nothing_leaks_through_the_mask(kind):
+    """What may not be seen is replaced by something random: a constant shift would not do, for the
+    norm erases it.
+    """
+    block, x, seen = Block(D, HEADS), torch.randn(B, T, D), 4
+    changed = x.clone()
+    changed[:, seen:] = torch.randn(B, T - seen, D)
+    full = torch.ones(B, T, T, dtype=torch.bool)
+    mask = full.tril() if kind == "causal" else (torch.arange(T) < seen).expand(B, 1, T)
+    (before, weights), (after, _) = block(x, mask), block(changed, mask)
+    assert torch.equal(before[:, :seen], after[:, :seen])
+    assert not weights.masked_select(~mask[:, None]).any()
+    assert (before[:, seen:] != after[:, seen:]).any(-1).all()
+    for open_mask in (None, full):  # and without the mask it does leak
+        leaked = block(x, open_mask)[0] - block(changed, open_mask)[0]
+        assert (leaked[:, :seen].abs().amax(-1) > 1e-3).all()
+
+
+@pytest.mark.parametrize(("width", "heads"), [(100, 3), (64, 5), (2, 3)])
+def test_a_width_that_does_not_divide_names_some_that_do(width, heads):
+    with pytest.raises(ValueError, match=f"width {width} .* heads {heads}; try") as error:
+        MultiHeadAttention(width, heads)
+    for other in map(int, re.findall(r"\d+", str(error.value).split("try")[1])):
+        assert MultiHeadAttention(other, heads)(torch.randn(1, 2, other))[1].shape[1] == heads
