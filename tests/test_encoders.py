@@ -133,3 +133,11 @@ def test_the_mean_is_of_what_the_mask_marks():
     assert not mean[3].any() and mean.dtype == x.dtype
     grad = torch.autograd.grad(mean.sum(), x)[0]
     assert torch.equal(grad != 0, mask[..., None].expand_as(grad))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 64), (64, 64)])
+def test_pictures_of_another_size_are_refused(size):
+    with pytest.raises(ValueError, match="this model takes 32 x 32, resize them first"):
+        PatchEmbedding(32, 8, 12)(torch.rand(1, 3, *size))
+    with pytest.raises(ValueError, match="are no batch .*; pass pixels"):
+        patchify(torch.rand(3, *size), 8)

@@ -240,3 +240,44 @@ def test_each_expectation_of_the_book_can_be_judged(name):
 def test_what_is_refused(function, arguments, message):
     with pytest.raises(ValueError, match=message):
         function(*arguments)
+
+
+def crossed(rng, num_seeds, num_items, seeds, items, rest):
+    """Scores whose true mean is 0: each seed, each item, and each pair of them adds something."""
+    a, b = rng.normal(0, seeds, (num_seeds, 1)), rng.normal(0, items, (1, num_items))
+    return a + b + rng.normal(0, rest, (num_seeds, num_items))
+
+
+@pytest.mark.parametrize("spreads", [(0.3, 1.0, 1.0), (1.0, 1.0, 0.5), (0.02, 1.0, 0.3)])
+def test_seeds_and_items_together_hold_the_truth(spreads):
+    rng, inside, of_items = np.random.default_rng(1), 0, 0
+    for _ in range(1500):
+        scores = crossed(rng, 5, 60, *spreads)
+        found = evaluate.over_seeds_and_items(scores)
+        inside += found.low <= 0 <= found.high
+        mean, spread = scores.mean(), scores.mean(0).std(ddof=1) / 60**0.5
+        of_items += abs(mean) <= 1.96 * spread
+    assert 0.93 < inside / 1500 < 0.985
+    if spreads[0] > 0.1:  # leaving out the seeds breaks the promise
+        assert of_items / 1500 < 0.85
+
+
+def test_where_only_seeds_or_only_items_differ_it_is_the_interval_of_those():
+    rng = np.random.default_rng(2)
+    seeds, items = rng.normal(0, 1, (6, 1)), rng.normal(0, 1, (1, 400))
+    found = evaluate.over_seeds_and_items(seeds + np.zeros((1, 400)))
+    assert ends(found) == pytest.approx(ends(evaluate.over_seeds(seeds[:, 0])))
+    found = evaluate.over_seeds_and_items(items + np.zeros((6, 1)))
+    assert ends(found) == pytest.approx(ends(evaluate.mean(items[0])), abs=0.01)
+    assert found.num == 400 and found.value == pytest.approx(items.mean())
+    narrow = evaluate.over_seeds_and_items(items + np.zeros((6, 1)), level=0.5)
+    assert narrow.width < found.width / 2
+    assert evaluate.over_seeds_and_items(np.ones((3, 4))).width == 0
+
+
+@pytest.mark.parametrize(
+    "scores", [[1.0, 0.0], [[1.0, 0.0]], [[1.0], [0.0]], [[1.0, 0.0], [np.nan, 1]]]
+)
+def test_seeds_and_items_need_two_of_each(scores):
+    with pytest.raises(ValueError, match="can't be estimated both ways; pass finite numbers"):
+        evaluate.over_seeds_and_items(scores)

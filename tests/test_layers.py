@@ -141,3 +141,10 @@ def test_a_width_that_does_not_divide_names_some_that_do(width, heads):
         MultiHeadAttention(width, heads)
     for other in map(int, re.findall(r"\d+", str(error.value).split("try")[1])):
         assert MultiHeadAttention(other, heads)(torch.randn(1, 2, other))[1].shape[1] == heads
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4, 1, 1, 6), (6,)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    block, x = Block(8, 4), torch.randn(4, 6, 8)  # as many heads as texts: it would broadcast
+    with pytest.raises(ValueError, match=r"mask has shape .*; pass \(B, Q, K\) or \(B, 1, K\)"):
+        block(x, torch.ones(shape, dtype=torch.bool))

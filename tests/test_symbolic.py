@@ -197,3 +197,13 @@ def test_an_answer_depends_on_question_and_objects_but_the_blind_see_none():
     assert not torch.allclose(model(batch._replace(ids=others)), logits)
     logits.square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_what_can_not_be_answered_is_refused():
+    scene = world.sample(1, "full", seed=2)[0]
+    asked = [(scene, q) for q in world.questions(scene, "ko", families=["exist"])]
+    with pytest.raises(ValueError, match="the answer '.*' is not among ANSWERS; ask in English"):
+        symbolic.questions(asked, BOOK)
+    model = symbolic.Answerer(len(BOOK), max_tokens=4, width=32)
+    with pytest.raises(ValueError, match="tokens are more than the 4 that this model has places"):
+        model(symbolic.questions(some_questions(3), BOOK))

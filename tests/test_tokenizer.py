@@ -201,3 +201,17 @@ def test_transformers_opens_the_same_tokenizer():
     assert set(theirs.all_special_ids) == set(range(len(SPECIALS))) and len(theirs) == len(BOOK)
     assert (theirs.pad_token_id, theirs.bos_token_id, theirs.eos_token_id) == (PAD, START, END)
     assert theirs.encode("<end>").count(END) == 2 != BOOK.encode("<end>").count(END)
+
+
+@pytest.mark.parametrize("id", [-1, 768])
+def test_ids_that_do_not_exist_are_named(id):
+    for call in (BOOK.piece, lambda i: BOOK.decode([i])):
+        with pytest.raises(ValueError, match=f"id {id} is not in the vocabulary, 0 to 767"):
+            call(id)
+    with pytest.raises(ValueError, match=r"ids of shape \(2, 3\) are no row"):
+        BOOK.decode(torch.ones(2, 3, dtype=torch.long))
+
+
+def test_any_iterable_of_texts_makes_a_batch():
+    texts = ["a red cube", "구"]
+    assert torch.equal(BOOK.batch(t for t in texts)[0], BOOK.batch(texts)[0])
