@@ -20,7 +20,7 @@ import tokenizers
 
 from vlmbook import tokenizer, world
 
-SEED, VOCAB_SIZE = 0, 768
+SEED, VOCAB_SIZE = 0, 832
 NUM_SCENES = {"full": 3000, "standard": 1000}
 STYLES = ("full", "partial", "counts")
 NEGATION = 0.2  # probability of a sentence about what is absent
@@ -33,7 +33,8 @@ def corpus(share: float = 1.0) -> Iterator[str]:
         for i, scene in enumerate(world.sample(round(num * share), preset, seed=SEED)):
             for language in ("en", "ko"):
                 style = STYLES[i % len(STYLES)]
-                yield world.caption(scene, language, style, rng, negation=NEGATION)
+                counts = ("exact", "vague")[i % 2]
+                yield world.caption(scene, language, style, rng, counts=counts, negation=NEGATION)
                 for question in world.questions(scene, language, rng):
                     yield from (question.text, question.answer)
 

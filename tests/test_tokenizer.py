@@ -203,10 +203,10 @@ def test_transformers_opens_the_same_tokenizer():
     assert theirs.encode("<end>").count(END) == 2 != BOOK.encode("<end>").count(END)
 
 
-@pytest.mark.parametrize("id", [-1, 768])
+@pytest.mark.parametrize("id", [-1, 832])
 def test_ids_that_do_not_exist_are_named(id):
     for call in (BOOK.piece, lambda i: BOOK.decode([i])):
-        with pytest.raises(ValueError, match=f"id {id} is not in the vocabulary, 0 to 767"):
+        with pytest.raises(ValueError, match=f"id {id} is not in the vocabulary, 0 to 831"):
             call(id)
     with pytest.raises(ValueError, match=r"ids of shape \(2, 3\) are no row"):
         BOOK.decode(torch.ones(2, 3, dtype=torch.long))

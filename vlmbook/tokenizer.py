@@ -131,7 +131,7 @@ class Tokenizer:
         return self.library.encode_batch(whole)
 
 
-def train(texts: Iterable[str], vocab_size: int = 768) -> Tokenizer:
+def train(texts: Iterable[str], vocab_size: int = 832) -> Tokenizer:
     """Learn which neighbours to join: from bytes, the most frequent pair first.
 
     vocab_size is V, with the special tokens and the 256 bytes. The same texts give the same

@@ -261,7 +261,11 @@ def _korean(family: str, asked: Asked) -> str:
         return f"{ko.attach(things[0], '은')} {things[1]} {ko.RELATIONS[asked.extra]}에 있나요?"
     if family == "read_text":
         return "표지판에 뭐라고 쓰여 있나요?"
-    return f"{things[0]}의 {ko.attach(_KOREAN[family.removeprefix('query_')], '은')} 무엇인가요?"
+    attribute = family.removeprefix("query_")
+    if attribute in ("color", "shape"):
+        return f"{ko.attach(things[0], '은')} 무슨 {_KOREAN[attribute]}인가요?"
+    ending = "어떤가요" if attribute == "size" else "무엇인가요"
+    return f"{things[0]}의 {ko.attach(_KOREAN[attribute], '은')} {ending}?"
 
 
 def blind_accuracy(asked: Sequence[Question]) -> float:

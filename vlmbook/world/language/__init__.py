@@ -105,7 +105,7 @@ def describe(
     text = words.fill(template, mentions, slots) if mentions or slots else _empty(words)
     if rng.random() < negation:
         absent = _absent(scene, rng)
-        text += " " + words.absence(rng.choice(words.ABSENCES), absent)
+        text += " " + words.absence(rng.choice(words.absences(text)), absent)
         facts = Facts(facts.mentions, facts.relations, (absent,))
     if nuisance_bits:
         text += " " + words.nuisance(nuisance_words(words, nuisance_bits, rng))

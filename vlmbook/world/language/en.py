@@ -82,7 +82,7 @@ NUISANCE = (
     ),
     ("on a {}", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday holiday"),
     ("by {}", "Mina Jun Sora Leo Ida Noah Ada Omar Yuna Ben Eva Tao Nora Raul Lena Kofi"),
-    ("with a {} camera", "borrowed broken cheap rented used old heavy clever"),
+    ("with a {} camera", "borrowed broken cheap rented used new heavy clever"),
     ("before {}", "lunch work school dinner"),
 )
 NUISANCE_NUMBER = "as number {}"
@@ -121,6 +121,11 @@ def fill(template: str, things: list[Mention], slots: dict) -> str:
         values["rest"] = REST.format(T=phrases) if things else ""
     text = template.format(**values)
     return text[0].upper() + text[1:]
+
+
+def absences(text: str) -> tuple[str, ...]:
+    """The ways to say what is absent, after any text."""
+    return ABSENCES
 
 
 def absence(template: str, thing: Thing) -> str:

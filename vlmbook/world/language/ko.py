@@ -1,7 +1,7 @@
 """Korean: words, particles, phrases and templates, with a grammar of their own.
 
 A particle takes the form that the last sound of its word asks for, the landmark of a relation comes
-before what stands beside it, and a number follows its noun. A slot such as {T:이} is a phrase with
+before the word for its side, and a number follows its noun. A slot such as {T:이} is a phrase with
 a particle; templates are those of language.en in kind, not in wording. Book: appendix/world.md.
 """
 
@@ -76,12 +76,12 @@ LISTS = (
     "탁자 위에 놓인 {T}.",
     "{T:을} 위에서 본 그림이다.",
     "사진 속에는 {T:이} 있다.",
-    "우리는 {T:을} 보고 있다.",
-    "{T:으로} 이루어진 장면입니다.",
+    "눈앞에 {T:이} 있다.",
+    "{T:이} 담긴 장면입니다.",
     "이미지에 {T:이} 담겨 있어요.",
     "탁자에서 {T:을} 볼 수 있어요.",
-    "탁자에 {T:이} 올려져 있다.",
-    "화면에 {T:이} 나타나 있습니다.",
+    "탁자에 {T:이} 놓여 있다.",
+    "화면에 {T:이} 보입니다.",
 )
 RELATIONAL = (
     "{b} {r}에 {a:이} 있어요{rest}.",
@@ -97,11 +97,15 @@ RELATIONAL = (
     "{T:이} 보이는데, 그 {b} {r}에 그 {a:이} 있어요.",
     "{b:을} 기준으로 {r}에 {a:이} 있습니다{rest}.",
     "{b} {r}에는 {a:이} 있네요{rest}.",
-    "사진에서 {b}의 {r}에 {a:을} 볼 수 있습니다{rest}.",
+    "사진에서 {b}의 {r}에 있는 {a:을} 볼 수 있습니다{rest}.",
 )
-ABSENCES = ("{x:은} 없어요.", "{x:은} 보이지 않습니다.", "여기에 {x:은} 없다.")
+# A further sentence keeps the speech level of the first: its ending, what to add, what is absent.
+LEVELS = (
+    ("니다", ". 그 밖에 {T:도} 있습니다", ("{x:은} 없습니다.", "{x:은} 보이지 않습니다.")),
+    ("다", ". 그 밖에 {T:도} 있다", ("{x:은} 없다.", "여기에 {x:은} 없다.")),
+    ("", ". 그 밖에 {T:도} 있어요", ("{x:은} 없어요.", "{x:은} 보이지 않아요.")),
+)
 GENERIC = ("예쁜 사진.", "무언가를 찍은 사진입니다.", "인터넷에서 찾은 이미지.", "이것 좀 보세요.")
-REST = ". 그 밖에 {T:도} 있어요"
 
 NUISANCE = (
     (
@@ -109,13 +113,13 @@ NUISANCE = (
         "오슬로 리마 카이로 키토 파리 델리 도쿄 서울 밀라노 아크라 "
         "하노이 소피아 리가 토리노 퍼스 라고스",
     ),
-    ("촬영 날 {}", "월요일 화요일 수요일 목요일 금요일 토요일 일요일 휴일"),
+    ("촬영일 {}", "월요일 화요일 수요일 목요일 금요일 토요일 일요일 휴일"),
     (
         "찍은 사람 {}",
         "민아 준 소라 지호 이다 나은 아람 오마르 유나 벤 은비 다오 노라 라울 레나 하준",
     ),
-    ("카메라 {}", "빌린것 고장난것 싼것 대여품 중고 옛것 무거운것 똑똑한것"),
-    ("식사 {}", "아침전 점심전 저녁전 야식전"),
+    ("카메라 {}", "임대품 고장품 저가형 대여품 중고품 구형 대형 스마트폰"),
+    ("식사 시간 {}", "아침 점심 저녁 야식"),
 )
 NUISANCE_NUMBER = "번호 {}"
 NUISANCE_STARTS = ("촬영",)
@@ -168,8 +172,19 @@ def fill(template: str, things: list[Mention], slots: dict) -> str:
     values = {"T": phrases}
     if slots:
         values |= {"a": _Slot(noun_phrase(slots["a"])), "b": _Slot(noun_phrase(slots["b"]))}
-        values |= {"r": RELATIONS[slots["r"]], "rest": REST.format(T=phrases) if things else ""}
+        more = _level(template.replace("{rest}", ""))[1]
+        values |= {"r": RELATIONS[slots["r"]], "rest": more.format(T=phrases) if things else ""}
     return template.format(**values)
+
+
+def _level(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """The entry of LEVELS for a text that ends in a full stop."""
+    return next(level for level in LEVELS if text.endswith(level[0] + "."))
+
+
+def absences(text: str) -> tuple[str, ...]:
+    """The ways to say what is absent after a text, in its speech level."""
+    return _level(text)[2]
 
 
 def absence(template: str, thing: Thing) -> str:
@@ -205,7 +220,8 @@ _PARTICLE = re.compile(r"^(?:이에요|으로|에요|이|가|을|를|은|는|과
 
 
 def _frame_words() -> set[str]:
-    text = " ".join((*LISTS, *RELATIONAL, *ABSENCES, *GENERIC, REST))
+    more = (part for _, rest, gone in LEVELS for part in (rest, *gone))
+    text = " ".join((*LISTS, *RELATIONAL, *GENERIC, *more))
     plain = re.sub(r"\{[^}]*\}", " ", text)
     return (
         set(re.findall(r"[가-힣]+", plain))
