@@ -261,7 +261,12 @@ def small_book(folder):
     )
     write("book/references.bib", "@misc{a1, title={T}, author={A, B}, year={2000}}\n")(folder)
     text = page_text("Front", "from vlmbook import page\npage.glue('n', 41 + 1)")
-    write("book/index.md", text + "\nThe answer is {glue:text}`n`. See {doc}`deep/b`.\n")(folder)
+    exercise = (
+        '\n:::{exercise} Add\n:label: ex-add\n:class: dropdown\n\nAdd. `check("add", add)`\n:::\n'
+        "\n:::{solution} ex-add\n:class: dropdown\n\n```python\nadd = sum\n```\n:::\n"
+    )
+    text += "\nThe answer is {glue:text}`n`. See {doc}`deep/b`.\n" + exercise
+    write("book/index.md", text)(folder)
     quote = "```{literalinclude} ../../vlmbook/page.py\n:pyobject: result\n```\n"
     write(
         "book/deep/b.md", f"# Back\n\n$x^2$, {{cite}}`a1`.\n\n{quote}\n```{{bibliography}}\n```\n"
@@ -299,6 +304,10 @@ def test_the_site_is_built_and_broken_pages_fail_twice(tmp_path):
     nbformat.validate(notebook)
     text = "\n".join(c.source for c in notebook.cells)
     assert "{glue" not in text and "{doc}" not in text and "The answer is 42" in text
+    asked, answer, solved = notebook.cells[-3:]
+    assert "Exercise: Add" in asked.source and answer.cell_type == "code"
+    assert answer.source.endswith('# check("add", add)')
+    assert solved.source.startswith("<details>") and "add = sum" in solved.source
     first = next(c for c in notebook.cells if c.cell_type == "code")
     assert 'if "google.colab" in sys.modules' in first.source and "pip install" in first.source
     assert not any(c.get("outputs") for c in notebook.cells)

@@ -21,6 +21,7 @@ from website import execute, plain, repository
 from website.pages import Page, PageError, load_config
 
 GLUED = "application/papermill.record/"
+CHECK = re.compile(r"`(check\(.+?\))`")  # how an exercise says that it is checked
 SETUP = """\
 # In Colab this installs the book's package; elsewhere it does nothing.
 import sys
@@ -163,8 +164,7 @@ def convert(
             text = plain.convert(cell.source, links)
         except plain.NotPlain as error:
             raise PageError(f"{page.name} cannot become a notebook: {error}") from error
-        if text:
-            cells.append(nbformat.v4.new_markdown_cell(html.unescape(text)))
+        cells += _text_cells(html.unescape(text))
     if cells and cells[0].cell_type == "markdown":
         cells[0].source = with_link(cells[0].source, f"{site.address}/{_docname(page)}.html")
     if "vlmbook" in "".join(cell.source for cell in page.code):
@@ -180,6 +180,20 @@ def convert(
     _give_ids(notebook)
     nbformat.validate(notebook)
     return notebook
+
+
+def _text_cells(text: str) -> list[nbformat.NotebookNode]:
+    """A text as cells: below each exercise, one for the reader's answer."""
+    cells = []
+    *exercises, rest = text.split(plain.ANSWER)
+    for exercise in exercises:
+        cells.append(nbformat.v4.new_markdown_cell(exercise.strip()))
+        call = CHECK.findall(exercise)
+        start = "# Your answer" + (f"; then remove the # below\n\n# {call[-1]}" if call else "")
+        cells.append(nbformat.v4.new_code_cell(start))
+    if rest.strip():
+        cells.append(nbformat.v4.new_markdown_cell(rest.strip()))
+    return cells
 
 
 def _give_ids(notebook: nbformat.NotebookNode) -> None:

@@ -30,12 +30,14 @@ NUMBERED = re.compile(r"%s|\{number\}")
 
 ASIDES = ("note", "tip", "hint", "important", "warning", "caution", "danger", "attention",
           "seealso", "admonition")  # fmt: skip
-HEADED = ("dropdown", "tab-item", "card", "grid-item-card", "exercise", "exercise-start",
-          "solution", "solution-start", "rubric", "topic")  # fmt: skip
+HEADED = ("dropdown", "tab-item", "card", "grid-item-card", "rubric", "topic")
 BARE = ("tab-set", "grid", "grid-item", "margin", "sidebar", "div", "container", "card-footer",
-        "epigraph", "pull-quote", "glossary", "exercise-end", "solution-end", "table")  # fmt: skip
+        "epigraph", "pull-quote", "glossary", "table")  # fmt: skip
 DROPPED = ("toctree", "tableofcontents", "contents", "bibliography", "index", "glue", "glue:any",
            "glue:text", "nb-exec-table")  # fmt: skip
+
+
+ANSWER = "<!-- the answer goes here -->"  # below each exercise; a notebook puts a code cell there
 
 
 class NotPlain(Exception):
@@ -137,10 +139,13 @@ def _directive(it: Directive, links: Links) -> list[str]:
         body = [*_title(title, links), *_blocks(it.body, links)]
         return [f"> {line}".rstrip() for line in body]
     if it.name in HEADED:
-        title = it.argument
-        if it.name.startswith(("exercise", "solution")):
-            title = " ".join(filter(None, [it.name.partition("-")[0].title(), title]))
-        return _title(title, links) + _blocks(it.body, links)
+        return _title(it.argument, links) + _blocks(it.body, links)
+    if it.name == "exercise":
+        title = ": ".join(filter(None, ["Exercise", it.argument]))
+        return [*_title(title, links), *_blocks(it.body, links), "", ANSWER]
+    if it.name == "solution":  # closed until it is asked for
+        body = _blocks(it.body, links)
+        return ["<details><summary>Solution</summary>", "", *body, "", "</details>"]
     if it.name in BARE:
         title = it.argument if it.name in ("table", "sidebar") else ""
         return _title(title, links) + _blocks(it.body, links)
