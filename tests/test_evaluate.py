@@ -143,9 +143,7 @@ def test_over_seeds_holds_the_mean_where_the_bootstrap_is_too_narrow(monkeypatch
     assert held(evaluate.mean) < 0.88
 
 
-def test_baselines_by_hand():
-    assert evaluate.chance([2, 2, 4]) == pytest.approx(5 / 12)
-    assert evaluate.chance([1]) == 1
+def test_the_majority_by_hand():
     train, test = ["yes", "no", "yes"], ["no", "no", "yes", "no"]
     right = evaluate.majority(train, test)
     assert right.dtype == bool and right.tolist() == [False, False, True, False]
@@ -232,8 +230,6 @@ def test_each_expectation_of_the_book_can_be_judged(name):
         (evaluate.over_seeds, ([0.7],), "1 seed says nothing about others; run 5 or more"),
         (evaluate.over_seeds, ([],), "values is empty"),
         (evaluate.over_seeds, ([0.7, 0.8], 95), "level 95 is not between"),
-        (evaluate.chance, ([2, 0],), "an item with 0 choices has no answer"),
-        (evaluate.chance, ([],), "num_choices is empty"),
         (evaluate.majority, ([], ["yes"]), "there are no answers to learn the most frequent"),
     ],
 )

@@ -245,3 +245,32 @@ def test_what_can_not_be_read_is_said():
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call(splits.sample(1)[0])
+
+
+def speech_level(sentence):
+    """How a Korean sentence ends: formal, plain or polite; None for a bare noun phrase."""
+    for ending, level in (("니다", "formal"), ("다", "plain"), ("요", "polite")):
+        if sentence.endswith(ending):
+            return level
+    return None
+
+
+def test_korean_sentences_of_a_caption_keep_one_speech_level():
+    rng, seen = random.Random(4), Counter()
+    for scene in scenes():
+        text = lang.caption(scene, "ko", rng=rng, negation=1.0, templates="all")
+        first, *others = [speech_level(s) for s in text.rstrip(".").split(". ")]
+        assert others and set(others) == {first or "polite"}, text
+        seen[first] += 1
+    assert min(seen.values()) > 10 and len(seen) == 4  # each level, and noun phrases
+
+
+def test_english_says_a_and_an_where_they_belong():
+    rng = random.Random(5)
+    for scene in scenes():
+        text = " ".join(lang.captions(scene, 4, "en", rng=rng, negation=0.5, nuisance_bits=20))
+        words = text.replace(".", "").split()
+        for article, word in zip(words, words[1:], strict=False):
+            if article.lower() in ("a", "an"):
+                vowel = word[0] in "aeiou" and word != "used"  # said as "yoozd"
+                assert vowel == (article.lower() == "an"), (article, word)

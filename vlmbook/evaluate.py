@@ -137,14 +137,6 @@ def over_seeds_and_items(scores: ArrayLike, level: float = LEVEL) -> Estimate:
     return Estimate(center, center - reach, center + reach, num_items, level)
 
 
-def chance(num_choices: ArrayLike) -> float:
-    """The accuracy of a guess that ignores everything; num_choices (n,) is how many an item has."""
-    num_choices = _scores(num_choices, "num_choices")
-    if (num_choices < 1).any():
-        raise ValueError(f"an item with {num_choices.min():g} choices has no answer")
-    return float((1 / num_choices).mean())
-
-
 def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:
     """Which test answers the most frequent answer of train gets right, (n,) bool."""
     if not len(train):
