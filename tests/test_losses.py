@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlmbook.losses import clip_loss
+from vlmbook.losses import clip_loss, same_texts, siglip_loss
 
 B, E = 6, 5
 
@@ -91,3 +91,82 @@ def test_the_scale_sharpens():
     right, wrong = embeddings(), [x.roll(i, 0) for i, x in enumerate(embeddings())]
     assert clip_loss(*right, 10.0) < clip_loss(*right, 1.0)
     assert clip_loss(*wrong, 10.0) > clip_loss(*wrong, 1.0)
+
+
+def doubled(num=6):
+    """A batch in which captions 0 and 3, and 1, 4 and 5, are the same, and where they are."""
+    kinds = torch.tensor([0, 1, 2, 0, 1, 1])[:num]
+    image, text = embeddings(num=num)
+    return image, text, kinds[:, None] == kinds[None]
+
+
+def slow_info_nce(image, text, scale, same, masked):
+    """InfoNCE in loops: a softmax a row and a column, and its targets one by one."""
+    total, num = 0.0, len(image)
+    for rows, columns in ((image, text), (text, image)):
+        for i in range(num):
+            cells = [j for j in range(num) if j == i or not (masked and same[i, j])]
+            scores = torch.stack([scale * rows[i] @ columns[j] for j in cells])
+            picked = scores.log_softmax(0)
+            own = [k for k, j in enumerate(cells) if j == i or (same[i, j] and not masked)]
+            total = total - sum(picked[k] for k in own) / len(own)
+    return total / (2 * num)
+
+
+def slow_siglip(image, text, scale, bias, same, masked):
+    """The sigmoid loss in loops, as yes-or-no questions about every cell."""
+    total = 0.0
+    for i in range(len(image)):
+        for j in range(len(text)):
+            if masked and same[i, j] and i != j:
+                continue
+            yes = torch.sigmoid(scale * image[i] @ text[j] + bias)
+            total = total - (yes if i == j or (same[i, j] and not masked) else 1 - yes).log()
+    return total / len(image)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equal_captions_share_their_target_or_are_left_out(masked):
+    image, text, same = doubled()
+    given = [image.requires_grad_(), text.requires_grad_(), torch.tensor(4.0, requires_grad=True)]
+    ours, theirs = (loss(*given, same, masked) for loss in (clip_loss, slow_info_nce))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, given) for loss in (ours, theirs)))
+    assert not torch.isclose(ours, clip_loss(*given))
+    own = torch.eye(6, dtype=torch.bool)  # no caption occurs twice
+    torch.testing.assert_close(clip_loss(*given, own, masked), clip_loss(*given))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_sigmoid_loss_asks_about_every_cell(masked):
+    image, text, same = doubled()
+    given = [t.requires_grad_() for t in (image, text, torch.tensor(4.0), torch.tensor(-2.0))]
+    ours, theirs = (loss(*given, same, masked) for loss in (siglip_loss, slow_siglip))
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, given) for loss in (ours, theirs)))
+    own = torch.eye(6, dtype=torch.bool)
+    plain = siglip_loss(*given)
+    torch.testing.assert_close(plain, slow_siglip(*given, own, masked))
+    torch.testing.assert_close(siglip_loss(*given, own, masked), plain)
+    assert not torch.isclose(ours, plain)
+
+
+def test_the_sigmoid_loss_is_that_of_transformers():
+    from transformers import SiglipConfig, SiglipModel
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    small["num_attention_heads"] = 2
+    seen = small | {"image_size": 16, "patch_size": 8}
+    config = SiglipConfig(text_config=small | {"vocab_size": 20}, vision_config=seen)
+    model = SiglipModel(config).eval()
+    ids, pixels = torch.randint(3, 20, (3, 8)), torch.rand(3, 3, 16, 16)
+    out = model(input_ids=ids, pixel_values=pixels, return_loss=True)
+    ours = siglip_loss(out.image_embeds, out.text_embeds, model.logit_scale.exp(), model.logit_bias)
+    torch.testing.assert_close(ours, out.loss)
+
+
+def test_equal_texts_are_found():
+    ids = torch.tensor([[1, 5, 2], [1, 6, 2], [1, 5, 2], [1, 2, 0]])
+    same = same_texts(ids)
+    assert same.dtype == torch.bool and same.diagonal().all()
+    assert same.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3]]
