@@ -5,7 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vlmbook.encoders import PatchEmbedding, TextEncoder, mean_of, patchify, unpatchify
+from vlmbook.encoders import (
+    ConvStem,
+    ImageEncoder,
+    PatchEmbedding,
+    PatchStem,
+    TextEncoder,
+    mean_of,
+    patchify,
+    unpatchify,
+)
 
 V, D, MOST = 40, 16, 9
 SIZES = [(2, 3, 8, 12, 4), (1, 1, 6, 4, 2), (3, 4, 5, 5, 5), (2, 3, 4, 6, 1)]  # B C H W P
@@ -83,23 +92,25 @@ def test_padding_makes_no_difference():
     encoder, ids = text_encoder(), torch.randint(V, (3, MOST))
     lengths = torch.tensor([2, 5, MOST])
     mask = torch.arange(MOST) < lengths[:, None]
-    together = encoder(ids, mask)
+    together = encoder(ids, mask).pooled
     for row, own, num in zip(together, ids, lengths, strict=True):
-        alone = encoder(own[None, :num], torch.ones(1, num, dtype=torch.bool))
+        alone = encoder(own[None, :num], torch.ones(1, num, dtype=torch.bool)).pooled
         torch.testing.assert_close(alone[0], row)
     other = torch.where(mask, ids, torch.randint(V, ids.shape))
     assert (other != ids).any()
-    assert torch.equal(encoder(other, mask), together)
+    assert torch.equal(encoder(other, mask).pooled, together)
     everything = torch.ones_like(mask)
-    assert not torch.allclose(encoder(other, everything)[:2], encoder(ids, everything)[:2])
+    assert not torch.allclose(
+        encoder(other, everything).pooled[:2], encoder(ids, everything).pooled[:2]
+    )
 
 
 def test_order_matters_because_of_places():
     encoder, ids = text_encoder(), torch.randperm(V)[None, :MOST]
     mask, order = torch.ones(1, MOST, dtype=torch.bool), torch.arange(MOST).roll(1)
-    assert (encoder(ids[:, order], mask) - encoder(ids, mask)).abs().max() > 1e-2
+    assert (encoder(ids[:, order], mask).pooled - encoder(ids, mask).pooled).abs().max() > 1e-2
     nn.init.zeros_(encoder.place.weight)
-    torch.testing.assert_close(encoder(ids[:, order], mask), encoder(ids, mask))
+    torch.testing.assert_close(encoder(ids[:, order], mask).pooled, encoder(ids, mask).pooled)
 
 
 def test_every_token_is_read_both_ways():
@@ -109,8 +120,8 @@ def test_every_token_is_read_both_ways():
     for n in range(4):
         changed = ids.clone()
         changed[0, n] = V - 1 if ids[0, n] != V - 1 else 0
-        assert not torch.allclose(encoder(changed, mask), encoder(ids, mask))
-    encoder(ids, mask).square().sum().backward()
+        assert not torch.allclose(encoder(changed, mask).pooled, encoder(ids, mask).pooled)
+    encoder(ids, mask).pooled.square().sum().backward()
     unused = [name for name, p in encoder.named_parameters() if p.grad is None]
     assert not unused
     assert encoder.place.weight.grad.any(-1).tolist() == [True] * 4 + [False] * (MOST - 4)
@@ -119,7 +130,7 @@ def test_every_token_is_read_both_ways():
 def test_too_many_tokens_are_refused():
     encoder = text_encoder()
     ids = torch.randint(V, (1, MOST + 1))
-    assert encoder(ids[:, :MOST], ids[:, :MOST] >= 0).shape == (1, D)
+    assert encoder(ids[:, :MOST], ids[:, :MOST] >= 0).pooled.shape == (1, D)
     with pytest.raises(ValueError, match=f"{MOST + 1} tokens .* the {MOST} .* shorten"):
         encoder(ids, ids >= 0)
 
@@ -141,3 +152,25 @@ def test_pictures_of_another_size_are_refused(size):
         PatchEmbedding(32, 8, 12)(torch.rand(1, 3, *size))
     with pytest.raises(ValueError, match="are no batch .*; pass pixels"):
         patchify(torch.rand(3, *size), 8)
+
+
+def test_a_conv_token_sees_its_neighbourhood_and_keeps_its_place():
+    stem, pixels = ConvStem(8, 32), torch.rand(1, 3, 64, 64)
+    tokens = stem(pixels)
+    assert tokens.shape == (1, 64, 32)
+    weights = torch.randn(32)
+    for n in (3, 24, 62):
+        pixels.requires_grad_()
+        (seen,) = torch.autograd.grad((stem.forward(pixels)[0, n] * weights).sum(), pixels)
+        # GroupNorm looks at the whole picture, faintly; most of a token comes from near its square.
+        strength = seen.abs().sum((0, 1))
+        row, column = divmod(int(strength.argmax()), 64)
+        assert abs(row - (n // 8 * 8 + 3.5)) < 9 and abs(column - (n % 8 * 8 + 3.5)) < 9
+
+
+def test_an_image_encoder_counts_its_tokens():
+    encoder = ImageEncoder(PatchStem(8, D), 16, D, 1, 2)
+    made = encoder(torch.rand(2, 3, 32, 32))
+    assert made.pooled.shape == (2, D) and made.feats.shape == (2, 17, D)
+    with pytest.raises(ValueError, match="64 image tokens, where this encoder has places for 16"):
+        encoder(torch.rand(2, 3, 64, 64))

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vlmbook.layers import Block, MultiHeadAttention, attention
+from vlmbook.layers import Block, MultiHeadAttention, QuickGELU, attention
 
 B, T, D, HEADS = 3, 7, 24, 4
 
@@ -148,3 +148,11 @@ def test_a_mask_of_another_shape_is_refused(shape):
     block, x = Block(8, 4), torch.randn(4, 6, 8)  # as many heads as texts: it would broadcast
     with pytest.raises(ValueError, match=r"mask has shape .*; pass \(B, Q, K\) or \(B, 1, K\)"):
         block(x, torch.ones(shape, dtype=torch.bool))
+
+
+def test_quick_gelu_is_that_of_transformers():
+    from transformers.activations import ACT2FN
+
+    x = torch.linspace(-6, 6, 200, dtype=torch.float64)
+    torch.testing.assert_close(QuickGELU()(x), ACT2FN["quick_gelu"](x))
+    assert (QuickGELU()(x) - torch.nn.functional.gelu(x)).abs().max() > 0.01

@@ -3,15 +3,30 @@
 B batch, C H W channels and size of pixels, P patch side, N image tokens, T text tokens, D width,
 V vocabulary.
 
-Dosovitskiy et al. 2021 for the patches. Book: concepts/processing.md.
+Dosovitskiy et al. 2021 for the patches, Xiao et al. 2021 for the convolutions before a transformer.
+Book: concepts/processing.md, clip.md.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vlmbook.layers import Block
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of a batch, with the steps on the way.
+
+    pooled (B, D), feats (B, T or N + 1, D) after the last block, and the attention weights of each
+    block, (B, h, T, T) or (B, h, N + 1, N + 1).
+    """
+
+    pooled: Tensor
+    feats: Tensor
+    weights: tuple[Tensor, ...]
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -42,6 +57,41 @@ def unpatchify(patches: Tensor, height: int, width: int, channels: int = 3) -> T
     return grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
+class PatchStem(nn.Linear):
+    """One linear map for every patch: (B, C, H, W) to (B, N, D)."""
+
+    def __init__(self, patch: int, width: int, channels: int = 3, bias: bool = True) -> None:
+        super().__init__(channels * patch**2, width, bias)
+        self.patch = patch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, N, D)."""
+        return super().forward(patchify(pixels, self.patch))
+
+
+class ConvStem(nn.Sequential):
+    """Convolutions that halve the picture until a token stands for patch by patch pixels.
+
+    Learns from fewer pictures than patches do, since it need not find out what an edge is for every
+    place anew. patch is a power of two.
+    """
+
+    def __init__(self, patch: int, width: int, channels: int = 3) -> None:
+        halvings = patch.bit_length() - 1
+        if patch != 2**halvings or patch < 2:
+            raise ValueError(f"patch {patch} is not a power of two; use 2, 4, 8 or 16")
+        widths = [width // 2 ** (halvings - n) for n in range(halvings + 1)]
+        steps: list[nn.Module] = []
+        for narrow, wide in zip([channels, *widths[1:-1]], widths[1:], strict=True):
+            steps += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.GroupNorm(1, wide)]
+            steps += [nn.GELU()]
+        super().__init__(*steps, nn.Conv2d(width, width, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, N, D), row by row."""
+        return super().forward(pixels).flatten(2).transpose(1, 2)
+
+
 class PatchEmbedding(nn.Module):
     """Patches to tokens: one linear map for every patch, and a learnt vector for every place."""
 
@@ -49,8 +99,8 @@ class PatchEmbedding(nn.Module):
         super().__init__()
         if size % patch:
             raise ValueError(f"size {size} is not a multiple of patch {patch}")
-        self.size, self.patch = size, patch
-        self.project = nn.Linear(channels * patch**2, width)
+        self.size = size
+        self.project = PatchStem(patch, width, channels)
         self.place = nn.Parameter(0.02 * torch.randn((size // patch) ** 2, width))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -60,32 +110,109 @@ class PatchEmbedding(nn.Module):
                 f"pictures of {tuple(pixels.shape[-2:])} pixels; this model takes"
                 f" {self.size} x {self.size}, resize them first"
             )
-        return self.project(patchify(pixels, self.patch)) + self.place
+        return self.project(pixels) + self.place
+
+
+class ImageEncoder(nn.Module):
+    """A vision transformer: tokens from a stem, one class token, places, blocks.
+
+    Pooled to what the class token has gathered. The stem is passed in built; num_tokens is N.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        num_tokens: int,
+        width: int,
+        depth: int,
+        heads: int,
+        hidden: int | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.class_token = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.place = nn.Parameter(width**-0.5 * torch.randn(num_tokens + 1, width))
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, activation) for _ in range(depth))
+
+    def forward(self, pixels: Tensor) -> Encoded:
+        """pixels (B, C, H, W), normalised; the class token is the first of the feats."""
+        tokens = self.stem(pixels)
+        if tokens.shape[1] != len(self.place) - 1:
+            raise ValueError(
+                f"{tokens.shape[1]} image tokens, where this encoder has places for"
+                f" {len(self.place) - 1}; resize the pictures to the model's size"
+            )
+        x = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1) + self.place
+        x, weights = self.norm_in(x), []
+        for block in self.blocks:
+            x, attended = block(x)
+            weights.append(attended)
+        return Encoded(self.norm_out(x[:, 0]), x, tuple(weights))
 
 
 class TextEncoder(nn.Module):
-    """A transformer over tokens that sees both ways, pooled to the mean of what it read."""
+    """A transformer over tokens.
 
-    def __init__(self, vocab_size: int, max_tokens: int, width: int, depth: int, heads: int):
+    With end, the number of the end token, it is causal, as in CLIP: a token sees what came before,
+    and the text is pooled where its end token stands. Without, all tokens see each other, and the
+    text is pooled to the mean of what was read.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_tokens: int,
+        width: int,
+        depth: int,
+        heads: int,
+        end: int | None = None,
+        hidden: int | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self.end = end
         self.token = nn.Embedding(vocab_size, width)
         self.place = nn.Embedding(max_tokens, width)
         for table in (self.token, self.place):
             nn.init.normal_(table.weight, std=0.02)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden, activation) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids (B, T) and mask (B, T), True at text, to one vector a text, (B, D)."""
-        if ids.shape[1] > self.place.num_embeddings:
+    def forward(self, ids: Tensor, mask: Tensor) -> Encoded:
+        """ids (B, T) and mask (B, T), True at text."""
+        num_tokens = ids.shape[1]
+        if num_tokens > self.place.num_embeddings:
             raise ValueError(
-                f"{ids.shape[1]} tokens are more than the {self.place.num_embeddings} that this"
+                f"{num_tokens} tokens are more than the {self.place.num_embeddings} that this"
                 " encoder has places for; shorten the texts"
             )
-        x = self.token(ids) + self.place.weight[: ids.shape[1]]
+        x, weights = self.token(ids) + self.place.weight[:num_tokens], []
+        seen = mask[:, None]
+        if self.end is not None:
+            seen = seen & causal_mask(num_tokens, ids.device)
         for block in self.blocks:
-            x, _ = block(x, mask[:, None])
-        return mean_of(self.norm(x), mask)
+            x, attended = block(x, seen)
+            weights.append(attended)
+        x = self.norm(x)
+        return Encoded(self._pool(x, ids, mask), x, tuple(weights))
+
+    def _pool(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        if self.end is None:
+            return mean_of(x, mask)
+        ends = ids == self.end
+        if not ends.any(1).all():
+            raise ValueError(
+                f"a text has no end token (id {self.end}), where this encoder pools; make ids with"
+                " the tokenizer's batch()"
+            )
+        return x[torch.arange(len(x), device=x.device), ends.int().argmax(1)]
+
+
+def causal_mask(num_tokens: int, device: torch.device | None = None) -> Tensor:
+    """(T, T) bool: each token may attend to itself and to those before it."""
+    return torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
 
 
 def mean_of(x: Tensor, mask: Tensor) -> Tensor:

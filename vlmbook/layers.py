@@ -67,18 +67,34 @@ class MultiHeadAttention(nn.Module):
         return self.out(mean.transpose(1, 2).flatten(2)), weights
 
 
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), the GELU that OpenAI's CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return x * torch.sigmoid(1.702 * x)
+
+
 class Block(nn.Module):
     """One layer of a transformer: look at the other tokens, then think about it, token by token.
 
-    Each half adds to the residual stream what it made of the normalised stream (pre-norm).
+    Each half adds to the residual stream what it made of the normalised stream (pre-norm). Left
+    out, hidden, the width inside the MLP, is 4 D and activation is GELU.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int | None = None,
+        activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        hidden = hidden or 4 * width
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads)
         self.mlp = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+            nn.Linear(width, hidden), activation or nn.GELU(), nn.Linear(hidden, width)
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,7 @@ class DualEncoder(nn.Module):
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask (B, T) to (B, E), of length one."""
-        return F.normalize(self.from_text(self.texts(ids, mask)), dim=-1)
+        return F.normalize(self.from_text(self.texts(ids, mask).pooled), dim=-1)
 
     def forward(self, batch: Pairs) -> tuple[Tensor, Tensor]:
         """Both embeddings of a batch of pairs, (B, E) each."""

@@ -24,12 +24,13 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-# Their ids are their places here. Weights depend on them: append, never reorder.
+# Their ids are their places here. Weights depend on them: append, never reorder. <end> is not 2,
+# since transformers' CLIP takes an end token of number 2 for a mistake of old configurations.
 SPECIALS = (
     "<pad>",  # fills a batch; never attended to
     "<start>",
-    "<end>",  # where a causal text encoder pools
     "<image>",  # stands where the image tokens go
+    "<end>",  # where a causal text encoder pools
     "<encode>",  # in place of <start>: read the text with the picture
     "<decode>",  # in place of <start>: write a text about the picture
     "<en>",
@@ -37,7 +38,7 @@ SPECIALS = (
     "<user>",
     "<assistant>",  # who speaks in a conversation
 )
-PAD, START, END, IMAGE, ENCODE, DECODE, EN, KO, USER, ASSISTANT = range(len(SPECIALS))
+PAD, START, IMAGE, END, ENCODE, DECODE, EN, KO, USER, ASSISTANT = range(len(SPECIALS))
 
 # What is lost, and nothing else is: space around the text, whether Hangul came as syllables or as
 # letters, and capitals.
@@ -108,11 +109,13 @@ class Tokenizer:
         """Write tokenizer.json, and what transformers.AutoTokenizer reads beside it."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        special = {"pad_token": PAD, "bos_token": START, "eos_token": END}
+        roles = {"pad_token": PAD, "bos_token": START, "eos_token": END}
         about = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            **{name: SPECIALS[i] for name, i in special.items()},
-            "additional_special_tokens": list(SPECIALS[IMAGE:]),
+            **{name: SPECIALS[i] for name, i in roles.items()},
+            "additional_special_tokens": [
+                special for i, special in enumerate(SPECIALS) if i not in roles.values()
+            ],
             "clean_up_tokenization_spaces": False,
         }
         (folder / "tokenizer.json").write_text(self.library.to_str(pretty=True) + "\n", "utf8")

@@ -1,0 +1,205 @@
+"""CLIP: an image encoder and a text encoder whose vectors of a pair point the same way.
+
+B pictures or texts, C H W channels and size of pixels, N image tokens, T text tokens, D width,
+E shared space.
+
+Radford et al. 2021. Book: clip.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmbook.encoders import ConvStem, ImageEncoder, PatchStem, TextEncoder
+from vlmbook.layers import QuickGELU
+from vlmbook.tokenizer import END
+
+STEMS = ("conv", "patch")
+ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+MAX_SCALE = 100.0  # Radford et al. 2021, section 2.5: beyond, training becomes unstable
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of a CLIP; nano() makes the usual ones."""
+
+    vocab_size: int
+    size: int = 64  # pixels a side
+    patch: int = 8
+    stem: str = "conv"  # "patch" is the paper's; "conv" learns from fewer pictures
+    image_width: int = 128
+    image_depth: int = 2
+    image_heads: int = 4
+    text_width: int = 128
+    text_depth: int = 2
+    text_heads: int = 4
+    max_tokens: int = 48
+    shared: int = 128  # E
+    hidden: int = 4  # times the width: what is inside the MLPs
+    activation: str = "gelu"
+    end: int = END  # where texts are pooled
+
+    def __post_init__(self) -> None:
+        if self.stem not in STEMS:
+            raise ValueError(f"stem {self.stem!r} does not exist; choose from {', '.join(STEMS)}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {self.activation!r} does not exist; choose from"
+                f" {', '.join(ACTIVATIONS)}"
+            )
+        if self.size % self.patch:
+            raise ValueError(f"size {self.size} is not a multiple of patch {self.patch}")
+
+
+def nano(vocab_size: int, stem: str = "conv") -> Config:
+    """About a million parameters: what a reader trains on a page."""
+    return Config(vocab_size, stem=stem)
+
+
+class Clip(nn.Module):
+    """Two encoders, passed in built, that meet in a shared space of width E."""
+
+    def __init__(
+        self,
+        image: ImageEncoder,
+        text: TextEncoder,
+        shared: int,
+        size: int,
+        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        """size is the side of the pictures in pixels; mean and std those of its training set."""
+        super().__init__()
+        self.image, self.text, self.size = image, text, size
+        image_width, text_width = image.norm_out.normalized_shape[0], text.norm.normalized_shape[0]
+        self.from_image = nn.Linear(image_width, shared, bias=False)
+        self.from_text = nn.Linear(text_width, shared, bias=False)
+        for project in (self.from_image, self.from_text):
+            nn.init.normal_(project.weight, std=project.in_features**-0.5)
+        self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    @property
+    def scale(self) -> Tensor:
+        """The inverse temperature, at most MAX_SCALE; beyond that its gradient is 0."""
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them.
+
+        The shorter side is resized to the model's size and the middle is cropped, as in CLIP's
+        code; then the model's own mean and std normalise.
+        """
+        if pixels.dim() != 4 or pixels.shape[1] != 3:
+            raise ValueError(
+                f"pixels of shape {tuple(pixels.shape)} are no batch (B, 3, H, W); pass"
+                " pixels[None] for a single picture"
+            )
+        height, width = pixels.shape[-2:]
+        if (height, width) != (self.size, self.size):
+            ratio = self.size / min(height, width)
+            sides = max(self.size, int(height * ratio)), max(self.size, int(width * ratio))
+            pixels = F.interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
+            top, left = (sides[0] - self.size) // 2, (sides[1] - self.size) // 2
+            pixels = pixels[..., top : top + self.size, left : left + self.size]
+        return (pixels - self.mean) / self.std
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, H, W) in [0, 1], of any size, to image_emb (B, E) of length one."""
+        return F.normalize(self.from_image(self.image(self.prepare(pixels)).pooled), dim=-1)
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids and mask (B, T) to text_emb (B, E) of length one."""
+        return F.normalize(self.from_text(self.text(ids, mask).pooled), dim=-1)
+
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Both embeddings of a batch of pairs, (B, E) each."""
+        return self.encode_image(pixels), self.encode_text(ids, mask)
+
+
+def build(config: Config, **constants: Any) -> Clip:
+    """A Clip with new weights; constants are the mean and std of Clip."""
+
+    def how(width: int) -> dict[str, Any]:
+        return {"hidden": config.hidden * width, "activation": ACTIVATIONS[config.activation]()}
+
+    width = config.image_width
+    stem = (
+        ConvStem(config.patch, width)
+        if config.stem == "conv"
+        else PatchStem(config.patch, width, bias=False)
+    )
+    num_tokens = (config.size // config.patch) ** 2
+    image = ImageEncoder(
+        stem, num_tokens, width, config.image_depth, config.image_heads, **how(width)
+    )
+    text = TextEncoder(
+        config.vocab_size,
+        config.max_tokens,
+        config.text_width,
+        config.text_depth,
+        config.text_heads,
+        config.end,
+        **how(config.text_width),
+    )
+    return Clip(image, text, config.shared, config.size, **constants)
+
+
+# Our names and those of transformers' CLIPModel, piece by piece.
+NAMES = (
+    ("image.stem.weight", "vision_model.embeddings.patch_embedding.weight"),
+    ("image.class_token", "vision_model.embeddings.class_embedding"),
+    ("image.place", "vision_model.embeddings.position_embedding.weight"),
+    ("image.norm_in.", "vision_model.pre_layrnorm."),
+    ("image.norm_out.", "vision_model.post_layernorm."),
+    ("image.blocks.", "vision_model.encoder.layers."),
+    ("text.token.", "text_model.embeddings.token_embedding."),
+    ("text.place.", "text_model.embeddings.position_embedding."),
+    ("text.norm.", "text_model.final_layer_norm."),
+    ("text.blocks.", "text_model.encoder.layers."),
+    (".norm1.", ".layer_norm1."),
+    (".norm2.", ".layer_norm2."),
+    (".attention.query.", ".self_attn.q_proj."),
+    (".attention.key.", ".self_attn.k_proj."),
+    (".attention.value.", ".self_attn.v_proj."),
+    (".attention.out.", ".self_attn.out_proj."),
+    (".mlp.0.", ".mlp.fc1."),
+    (".mlp.2.", ".mlp.fc2."),
+    ("from_image.", "visual_projection."),
+    ("from_text.", "text_projection."),
+    ("log_scale", "logit_scale"),
+)
+OURS_ALONE = ("mean", "std")  # transformers keeps them in its image processor
+THEIRS_ALONE = "position_ids"  # counted numbers, which old versions saved
+
+
+def to_transformers(model: Clip) -> dict[str, Tensor]:
+    """The weights of a model with a patch stem, under the names of transformers' CLIPModel."""
+    if not isinstance(model.image.stem, PatchStem):
+        raise ValueError("a Clip with a conv stem has no twin in transformers; use stem='patch'")
+    state = {k: v for k, v in model.state_dict().items() if k not in OURS_ALONE}
+    patch = model.image.stem.patch
+    state["image.stem.weight"] = state["image.stem.weight"].unflatten(1, (-1, patch, patch))
+    return {_renamed(name, 0, 1): value for name, value in state.items()}
+
+
+def load_transformers(model: Clip, state: Mapping[str, Tensor]) -> Clip:
+    """Fill a model with a patch stem with the weights of transformers' CLIPModel, all of them."""
+    ours = {_renamed(k, 1, 0): v for k, v in state.items() if not k.endswith(THEIRS_ALONE)}
+    ours["image.stem.weight"] = ours["image.stem.weight"].flatten(1)
+    ours |= {name: model.state_dict()[name] for name in OURS_ALONE}
+    model.load_state_dict(ours)
+    return model
+
+
+def _renamed(name: str, source: int, target: int) -> str:
+    for pair in NAMES:
+        name = name.replace(pair[source], pair[target])
+    return name
