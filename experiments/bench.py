@@ -7,22 +7,18 @@ Rows are medians of several runs on this machine. A GPU is measured too where th
 
 from __future__ import annotations
 
-import datetime
 import json
-import platform
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+import bench_book
 import torch
+from provenance import ROOT, provenance
 
 from vlmbook import world
 
-ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "vlmbook" / "results" / "bench.json"
 
 
@@ -115,26 +111,11 @@ def language() -> list[dict]:
 
 def main() -> None:
     """Measure everything and write the result."""
-    sys.path.insert(0, str(ROOT / "experiments"))
-    import bench_book
-
     rows = rendering() + language()
     print("building copies of the book ...", flush=True)
     rows += [row(**r) for r in bench_book.run()]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     result = {
-        "command": "make bench",
-        "commit": commit.stdout.strip() or "unknown",
-        "date": datetime.date.today().isoformat(),
-        "device": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__.split("+")[0],
-        "seeds": [0],
+        **provenance("make bench", [0]),
         "rows": rows,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf8")

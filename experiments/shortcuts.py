@@ -11,16 +11,14 @@ About ten minutes on one core. Book: concepts/evaluation.md.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import random
-import subprocess
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from provenance import provenance
 from tqdm import tqdm
 
 from vlmbook import symbolic, tokenizer, world
@@ -39,7 +37,9 @@ def asked(split: str, num_scenes: int, seed: int) -> list[tuple[world.Scene, wor
     return [(s, q) for s in scenes for q in world.questions(s, "en", rng, FAMILIES)]
 
 
-def train(data: symbolic.Questions, vocab_size: int, blind: bool, seed: int, steps: int):
+def train(
+    data: symbolic.Questions, vocab_size: int, blind: bool, seed: int, steps: int
+) -> symbolic.Answerer:
     """A trained model; the learning rate falls to zero along a cosine."""
     torch.manual_seed(seed)
     model = symbolic.Answerer(vocab_size)
@@ -83,16 +83,9 @@ def main() -> None:
             model = train(data, len(words), name == "blind", seed, steps)
             graded.append(grade(model, test_data, name == "blind"))
             print(name, seed, graded[-1].count("1") / len(test), flush=True)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     result = {
-        "command": "python experiments/shortcuts.py",
-        "commit": commit.stdout.strip() or "unknown",
-        "date": datetime.date.today().isoformat(),
-        "device": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        **provenance("python experiments/shortcuts.py", SEEDS),
         "seconds": round(time.monotonic() - started),
-        "seeds": list(SEEDS),
         "steps": steps,
         "batch": BATCH,
         "train_questions": len(pairs),

@@ -12,13 +12,7 @@ from vlmbook.losses import clip_loss
 BOOK = tokenizer.load()
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def features(out):

@@ -15,14 +15,7 @@ BOOK = tokenizer.load()
 SMALL = Config(len(BOOK), width=32, depth=1, heads=4, shared=24)
 
 
-@pytest.fixture(autouse=True)
-def small():
-    """One seed, and one thread: on a busy machine several wait for each other, for long."""
-    threads = torch.get_num_threads()
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 @pytest.fixture(scope="module")

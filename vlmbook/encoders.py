@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vlmbook.layers import Block
+from vlmbook.layers import Block, through
 
 
 class Encoded(NamedTuple):
@@ -145,11 +145,8 @@ class ImageEncoder(nn.Module):
                 f" {len(self.place) - 1}; resize the pictures to the model's size"
             )
         x = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1) + self.place
-        x, weights = self.norm_in(x), []
-        for block in self.blocks:
-            x, attended = block(x)
-            weights.append(attended)
-        return Encoded(self.norm_out(x[:, 0]), x, tuple(weights))
+        x, weights = through(self.blocks, self.norm_in(x))
+        return Encoded(self.norm_out(x[:, 0]), x, weights)
 
 
 class TextEncoder(nn.Module):
@@ -188,15 +185,13 @@ class TextEncoder(nn.Module):
                 f"{num_tokens} tokens are more than the {self.place.num_embeddings} that this"
                 " encoder has places for; shorten the texts"
             )
-        x, weights = self.token(ids) + self.place.weight[:num_tokens], []
+        x = self.token(ids) + self.place.weight[:num_tokens]
         seen = mask[:, None]
         if self.end is not None:
             seen = seen & causal_mask(num_tokens, ids.device)
-        for block in self.blocks:
-            x, attended = block(x, seen)
-            weights.append(attended)
+        x, weights = through(self.blocks, x, seen)
         x = self.norm(x)
-        return Encoded(self._pool(x, ids, mask), x, tuple(weights))
+        return Encoded(self._pool(x, ids, mask), x, weights)
 
     def _pool(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         if self.end is None:

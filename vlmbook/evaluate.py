@@ -91,8 +91,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: in
 def over_seeds(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """The mean of one value a seed, (S,), with Student's t interval: where the mean of all lies.
 
-    Another single seed may well fall outside.
-    Raises ValueError for a single seed, from which nothing can be said about others.
+    Another single seed may well fall outside. Raises ValueError for a single seed, from which
+    nothing can be said about others.
     """
     values = _scores(values, "values")
     _check_level(level)

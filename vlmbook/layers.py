@@ -8,6 +8,8 @@ Vaswani et al. 2017. Book: concepts/processing.md, attention.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -102,3 +104,14 @@ class Block(nn.Module):
         mixed, weights = self.attention(self.norm1(x), mask=mask)
         x = x + mixed
         return x + self.mlp(self.norm2(x)), weights
+
+
+def through(
+    blocks: Iterable[nn.Module], x: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """x (B, T, D) after all blocks, and the weights (B, h, T, T) of each; mask is that of Block."""
+    weights = []
+    for block in blocks:
+        x, attended = block(x, mask)
+        weights.append(attended)
+    return x, tuple(weights)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vlmbook import world
 from vlmbook.encoders import TextEncoder, mean_of
-from vlmbook.layers import Block
+from vlmbook.layers import Block, through
 from vlmbook.tokenizer import Tokenizer
 
 WORDS = {
@@ -87,9 +87,7 @@ class SceneEncoder(nn.Module):
 
     def forward(self, objects: Tensor, present: Tensor) -> Tensor:
         """objects (B, N, F) and present (B, N) to one vector a scene, (B, D)."""
-        x = self.project(objects)
-        for block in self.blocks:
-            x, _ = block(x, present[:, None])
+        x, _ = through(self.blocks, self.project(objects), present[:, None])
         return mean_of(self.norm(x), present)
 
 
@@ -193,6 +191,5 @@ class Answerer(nn.Module):
         x = torch.cat([words, self.thing(asked.objects)], dim=1)  # (B, T + N, D)
         seen = torch.zeros_like(asked.present) if blind else asked.present
         mask = torch.cat([asked.mask, seen], dim=1)
-        for block in self.blocks:
-            x, _ = block(x, mask[:, None])
+        x, _ = through(self.blocks, x, mask[:, None])
         return self.head(x[:, 0])  # read off at <start>

@@ -35,8 +35,6 @@ BARE = ("tab-set", "grid", "grid-item", "margin", "sidebar", "div", "container",
         "epigraph", "pull-quote", "glossary", "table")  # fmt: skip
 DROPPED = ("toctree", "tableofcontents", "contents", "bibliography", "index", "glue", "glue:any",
            "glue:text", "nb-exec-table")  # fmt: skip
-
-
 ANSWER = "<!-- the answer goes here -->"  # below each exercise; a notebook puts a code cell there
 
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlmbook.encoders import patchify
 from vlmbook.exercises import Exercise, Mistake, Result, judge
+from vlmbook.losses import clip_loss
 
 
 def check(name: str, answer: Any) -> Result:
@@ -141,13 +143,8 @@ NORMALIZE = Exercise(
 )
 
 
-def _patchify(pixels: Tensor, patch: int) -> Tensor:
-    grid = pixels.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
-    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-
-
 PATCHIFY = Exercise(
-    right=_patchify,
+    right=patchify,
     trials=lambda: [(_random(2, 3, 4, 6), 2)],
     mistakes=(
         Mistake(
@@ -159,7 +156,7 @@ PATCHIFY = Exercise(
         Mistake(
             "columns first",
             lambda pixels, patch: (
-                _patchify(pixels.transpose(2, 3), patch)
+                patchify(pixels.transpose(2, 3), patch)
                 .unflatten(2, (pixels.shape[1], patch, patch))
                 .transpose(3, 4)
                 .flatten(2)
@@ -170,7 +167,7 @@ PATCHIFY = Exercise(
         Mistake(
             "channels last",
             lambda pixels, patch: (
-                _patchify(pixels, patch)
+                patchify(pixels, patch)
                 .unflatten(2, (pixels.shape[1], -1))
                 .transpose(2, 3)
                 .flatten(2)
@@ -390,13 +387,8 @@ def _one_way(image_emb: Tensor, text_emb: Tensor, scale: float) -> Tensor:
     return F.cross_entropy(logits, torch.arange(len(logits)))
 
 
-def _clip_loss(image_emb: Tensor, text_emb: Tensor, scale: float) -> Tensor:
-    ways = _one_way(image_emb, text_emb, scale), _one_way(text_emb, image_emb, scale)
-    return sum(ways) / 2
-
-
 CONTRASTIVE_LOSS = Exercise(
-    right=_clip_loss,
+    right=clip_loss,
     trials=lambda: [(*_two_sides(), 5.0), (*_two_sides(), 1.0)],
     mistakes=(
         Mistake(
@@ -412,18 +404,18 @@ CONTRASTIVE_LOSS = Exercise(
         ),
         Mistake(
             "sum of both",
-            lambda image_emb, text_emb, scale: 2 * _clip_loss(image_emb, text_emb, scale),
+            lambda image_emb, text_emb, scale: 2 * clip_loss(image_emb, text_emb, scale),
             "that is the sum of both directions. The gradient points the same way, but the loss"
             " is no longer log B when all logits are equal.",
         ),
         Mistake(
             "scale forgotten",
-            lambda image_emb, text_emb, scale: _clip_loss(image_emb, text_emb, 1.0),
+            lambda image_emb, text_emb, scale: clip_loss(image_emb, text_emb, 1.0),
             "the scale is not used.",
         ),
         Mistake(
             "divided by the scale",
-            lambda image_emb, text_emb, scale: _clip_loss(image_emb, text_emb, 1 / scale),
+            lambda image_emb, text_emb, scale: clip_loss(image_emb, text_emb, 1 / scale),
             "you divide by the scale. It is one over the temperature already: multiply.",
         ),
         Mistake(
