@@ -9,15 +9,21 @@ SHA-256 config.json records, and fill the model exactly. Book: clip.md.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
+import platform
+import shlex
 import shutil
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -98,6 +104,32 @@ def load(name: str | Path) -> tuple[nn.Module, tokenizer.Tokenizer]:
 def run_of(name: str | Path) -> dict[str, Any]:
     """How a model was trained: its run.json."""
     return _json(_folder(name) / "run.json")
+
+
+def provenance(seeds: Sequence[int]) -> dict[str, Any]:
+    """Where what is made now comes from: the fields that every run.json and result begins with."""
+    script = Path(sys.argv[0])
+    here = Path(__file__).parent.parent
+    name = script.resolve().relative_to(here) if script.resolve().is_relative_to(here) else script
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f"{platform.machine()}, CPU, {torch.get_num_threads()} threads"
+    return {
+        "command": shlex.join(["python", str(name), *sys.argv[1:]]),
+        "commit": commit.stdout.strip() or "unknown",
+        "date": datetime.date.today().isoformat(),
+        "device": device,
+        "torch": torch.__version__.split("+")[0],
+        "seeds": list(seeds),
+    }
 
 
 def _folder(name: str | Path) -> Path:

@@ -27,7 +27,7 @@ MAX_SCALE = 100.0  # Radford et al. 2021, section 2.5: beyond, training becomes 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of a CLIP; nano() makes the usual ones."""
+    """Sizes of a CLIP; nano() and mini() make the usual ones."""
 
     vocab_size: int
     size: int = 64  # pixels a side
@@ -60,6 +60,21 @@ class Config:
 def nano(vocab_size: int, stem: str = "conv") -> Config:
     """About a million parameters: what a reader trains on a page."""
     return Config(vocab_size, stem=stem)
+
+
+def mini(vocab_size: int, stem: str = "conv") -> Config:
+    """About three million: trained for hours on a CPU or minutes on a GPU, and shipped."""
+    return Config(
+        vocab_size,
+        stem=stem,
+        image_width=192,
+        image_depth=3,
+        image_heads=6,
+        text_width=192,
+        text_depth=3,
+        text_heads=6,
+        shared=192,
+    )
 
 
 class Clip(nn.Module):
@@ -113,15 +128,16 @@ class Clip(nn.Module):
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, to image_emb (B, E) of length one."""
-        return F.normalize(self.from_image(self.image(self.prepare(pixels)).pooled), dim=-1)
+        pooled = self.image(self.prepare(pixels)).pooled
+        return F.normalize(self.from_image(pooled).float(), dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask (B, T) to text_emb (B, E) of length one."""
-        return F.normalize(self.from_text(self.text(ids, mask).pooled), dim=-1)
+        return F.normalize(self.from_text(self.text(ids, mask).pooled).float(), dim=-1)
 
-    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Both embeddings of a batch of pairs, (B, E) each."""
-        return self.encode_image(pixels), self.encode_text(ids, mask)
+    def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both embeddings of a batch of pairs, (B, E) each, and the scale."""
+        return self.encode_image(pixels), self.encode_text(ids, mask), self.scale
 
 
 def build(config: Config, **constants: Any) -> Clip:

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch.nn.functional as F
 import yaml
 from numpy.typing import ArrayLike
 from scipy import stats
+from torch import Tensor
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -135,6 +137,21 @@ def over_seeds_and_items(scores: ArrayLike, level: float = LEVEL) -> Estimate:
         )
         reach = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     return Estimate(center, center - reach, center + reach, num_items, level)
+
+
+def class_embeddings(text_emb: Tensor) -> Tensor:
+    """One vector for each class from K prompts for it: (num_classes, K, E) to (num_classes, E).
+
+    The mean of vectors of length one, brought to length one again.
+
+    Radford et al. 2021, section 3.1.4. Book: clip/measured.md.
+    """
+    if text_emb.dim() != 3:
+        raise ValueError(
+            f"text_emb has shape {tuple(text_emb.shape)}; pass (num_classes, K, E), such as"
+            " text_emb[:, None] for one prompt a class"
+        )
+    return F.normalize(F.normalize(text_emb, dim=-1).mean(1), dim=-1)
 
 
 def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:

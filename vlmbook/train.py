@@ -1,0 +1,253 @@
+"""One training loop, for a laptop, a GPU, or several processes under torchrun.
+
+    settings = train.Settings(steps=1000, batch=64)
+    history = train.fit(model, train.contrastive, batch, settings, folder="my-run")
+
+batch(step, part) makes the rows `part` of a step's global batch, and must give the same for the
+same arguments: then a run that was interrupted goes on as if nothing had happened, and two
+processes see together what one would have seen.
+
+B pairs of a step, b those of one process, K captions of each picture, T text tokens, E the shared
+space. Book: clip.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32, gather, pad_across_processes, send_to_device
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vlmbook.losses import clip_loss, same_texts
+
+PRECISIONS = ("fp32", "bf16")
+PROGRESS = "progress.json"  # of a run's folder: how far it is; beside it what accelerate saves
+
+
+class TrainingError(RuntimeError):
+    """Training can't go on; the message says at which step, why, and what is kept."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long, how fast and how precisely to train."""
+
+    steps: int
+    batch: int  # pairs in a step, of all processes together
+    rate: float = 1e-3  # the highest learning rate
+    warm_up: int = 50  # steps until it is reached; then it falls to 0 along a cosine
+    weight_decay: float = 0.05  # of matrices; vectors and the scale have none
+    clip: float = 1.0  # longest gradient
+    precision: str = "fp32"  # "bf16" computes the model, not the loss, with 16 bits
+    compile: bool = False  # torch.compile: slow to start, worth it on a GPU
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be more than 0")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision {self.precision!r} does not exist; choose from {', '.join(PRECISIONS)}"
+            )
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of a step."""
+        risen = min(1.0, (step + 1) / max(1, self.warm_up))
+        return self.rate * risen * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+@dataclass
+class History:
+    """What a run leaves: the loss of each step, and the seconds of training, pauses left out."""
+
+    loss: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[Callable, Any], Tensor],
+    batch: Callable[[int, slice], Any],
+    settings: Settings,
+    folder: str | Path | None = None,
+    keep_every: int = 500,
+    watch: Callable[[int, nn.Module], None] | None = None,
+) -> History:
+    """Train a model where it is best done, and leave it there.
+
+    loss(forward, batch) gives a scalar; forward is the model as this loop runs it, with 32-bit
+    results. With a folder, everything is kept there every keep_every steps, and a folder that holds
+    a run of the same settings is gone on with. watch(step, model) is called after each step, while
+    the gradients are still there. Raises TrainingError where loss or gradient are no numbers, and
+    for a folder with a run of other settings.
+    """
+    accelerator = Accelerator()
+    size, left_over = divmod(settings.batch, accelerator.num_processes)
+    if left_over:
+        raise ValueError(
+            f"batch {settings.batch} can't be shared among {accelerator.num_processes} processes;"
+            f" try {size * accelerator.num_processes or accelerator.num_processes}"
+        )
+    mine = slice(size * accelerator.process_index, size * (accelerator.process_index + 1))
+    compiled = torch.compile(model) if settings.compile else model
+    prepared, optimizer = accelerator.prepare(compiled, _optimizer(model, settings))
+    half = torch.autocast(
+        accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
+    )
+
+    def forward(*inputs: Any) -> Any:
+        with half:
+            return convert_to_fp32(prepared(*inputs))
+
+    history = _resumed(accelerator, folder, settings)
+    model.train()
+    with _progress(accelerator, settings, len(history.loss)) as bar:
+        for step in range(len(history.loss), settings.steps):
+            started = time.monotonic()
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate_at(step)
+            given = send_to_device(batch(step, mine), accelerator.device)
+            value = loss(forward, given)
+            accelerator.backward(value)
+            length = accelerator.clip_grad_norm_(prepared.parameters(), settings.clip)
+            _check(step, value, length, folder)
+            optimizer.step()
+            if watch is not None:
+                watch(step, model)
+            optimizer.zero_grad()
+            history.loss.append(value.item())
+            history.seconds += time.monotonic() - started
+            bar.set_postfix(loss=f"{history.loss[-1]:.3f}", refresh=False)
+            bar.update()
+            if folder is not None and (len(history.loss) % keep_every == 0):
+                _keep(accelerator, Path(folder), settings, history)
+    if folder is not None:
+        _keep(accelerator, Path(folder), settings, history)
+    model.eval()
+    return history
+
+
+def contrastive(forward: Callable, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """CLIP's loss on pixels (b, 3, H, W), ids and mask (K b, T): K captions of each picture.
+
+    The first b texts belong to the pictures, so do the next b, and so on; the loss is the mean over
+    the K. Captions that occur twice share their targets. Each picture is compared with the texts of
+    all processes.
+    """
+    pixels, ids, mask = batch
+    image_emb, text_emb, scale = forward(pixels, ids, mask)
+    image_emb, size = together(image_emb), len(pixels)
+    ids = pad_across_processes(ids, dim=1)
+    total = image_emb.new_zeros(())
+    for texts, own_ids in zip(text_emb.split(size), ids.split(size), strict=True):
+        same = same_texts(gather(own_ids))
+        total = total + clip_loss(image_emb, together(texts), scale, same)
+    return total / (len(ids) // size)
+
+
+def together(x: Tensor) -> Tensor:
+    """x (b, ...) of all processes, one after another, (B, ...); gradients go back to all of them.
+
+    What is computed from it is the same on every process. torchrun's processes average their
+    gradients, so each is sent the sum of what all found.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return x
+    return _Together.apply(x)
+
+
+class _Together(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        torch.distributed.all_reduce(grad)
+        return grad.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    weights = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in weights if p.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in weights if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98), fused=True)
+
+
+def _progress(accelerator: Accelerator, settings: Settings, done: int) -> tqdm:
+    """A bar with loss, pairs a second and time left, of the first process alone."""
+    shown = {} if accelerator.is_main_process else {"disable": True}
+    return tqdm(
+        total=settings.steps,
+        initial=done,
+        unit="pairs",
+        unit_scale=settings.batch,
+        mininterval=1,
+        **shown,
+    )
+
+
+def _check(step: int, loss: Tensor, length: Tensor, folder: str | Path | None) -> None:
+    """Stop before a bad gradient reaches the weights."""
+    for what, value in (("loss", loss), ("gradient", length)):
+        if not value.isfinite():
+            kept = "nothing was kept, since no folder was given"
+            if folder is not None:
+                progress = Path(folder) / PROGRESS
+                done = len(json.loads(progress.read_text())["loss"]) if progress.is_file() else 0
+                kept = f"{folder} keeps step {done}" if done else f"{folder} keeps nothing yet"
+            raise TrainingError(
+                f"the {what} at step {step} is {value.item()}; {kept}; try a lower rate, or look"
+                " for numbers in the batch that are not finite"
+            )
+
+
+def _keep(accelerator: Accelerator, folder: Path, settings: Settings, history: History) -> None:
+    """Write all that is needed to go on; the folder is the last whole one at any moment."""
+    partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    if accelerator.is_main_process:
+        for left in (partial, old):  # by a killed run
+            shutil.rmtree(left, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        progress = {"settings": asdict(settings), **asdict(history)}
+        (partial / PROGRESS).write_text(json.dumps(progress), "utf8")
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _resumed(accelerator: Accelerator, folder: str | Path | None, settings: Settings) -> History:
+    """What was kept in a folder, loaded, or an empty history where nothing was."""
+    if folder is None or not (Path(folder) / PROGRESS).is_file():
+        return History()
+    progress = json.loads((Path(folder) / PROGRESS).read_text("utf8"))
+    before = progress.pop("settings")
+    changed = [k for k, v in asdict(settings).items() if before.get(k) != v]
+    if changed:
+        told = ", ".join(f"{k} was {before.get(k)} and is {getattr(settings, k)}" for k in changed)
+        raise TrainingError(
+            f"{folder} holds a run of other settings ({told}); pass another folder, or remove it"
+        )
+    accelerator.load_state(str(folder))
+    return History(**progress)
