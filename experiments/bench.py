@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import bench_book
 import torch
-from provenance import ROOT, provenance
+from bench_book import ROOT
 
-from vlmbook import world
+from vlmbook import checkpoint, world
 
 RESULT = ROOT / "vlmbook" / "results" / "bench.json"
 
@@ -115,7 +115,7 @@ def main() -> None:
     print("building copies of the book ...", flush=True)
     rows += [row(**r) for r in bench_book.run()]
     result = {
-        **provenance("make bench", [0]),
+        **checkpoint.provenance([0]),
         "rows": rows,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf8")

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from provenance import provenance
 from tqdm import tqdm
 
-from vlmbook import symbolic, tokenizer, world
+from vlmbook import checkpoint, symbolic, tokenizer, world
 
 RESULT = Path(__file__).resolve().parent.parent / "vlmbook" / "results" / "shortcuts.json"
 FAMILIES = ("exist", "negated_exist", "count", "query_color", "query_shape", "compare", "relation")
@@ -84,7 +83,7 @@ def main() -> None:
             graded.append(grade(model, test_data, name == "blind"))
             print(name, seed, graded[-1].count("1") / len(test), flush=True)
     result = {
-        **provenance("python experiments/shortcuts.py", SEEDS),
+        **checkpoint.provenance(SEEDS),
         "seconds": round(time.monotonic() - started),
         "steps": steps,
         "batch": BATCH,

@@ -154,6 +154,26 @@ def class_embeddings(text_emb: Tensor) -> Tensor:
     return F.normalize(F.normalize(text_emb, dim=-1).mean(1), dim=-1)
 
 
+def winoground(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Two pictures and two captions that differ in who has what: text, image and group score.
+
+    scores (n, 2, 2) are the similarities of picture i (rows) with caption j. An item counts for
+    the text score where each picture prefers its own caption, for the image score where each
+    caption prefers its own picture, for the group score where both hold; equality prefers nothing.
+    Each is (n,) bool. Guessing gives 1/4, 1/4 and 1/6.
+
+    Thrush et al. 2022. Book: clip/limits.md.
+    """
+    if scores.shape[1:] != (2, 2):
+        raise ValueError(
+            f"scores of shape {tuple(scores.shape)} are not (n, 2, 2): pictures, then captions"
+        )
+    (a, b), (c, d) = scores[:, 0].T, scores[:, 1].T
+    text = (a > b) & (d > c)
+    image = (a > c) & (d > b)
+    return text, image, text & image
+
+
 def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:
     """Which test answers the most frequent answer of train gets right, (n,) bool."""
     if not len(train):

@@ -1,0 +1,118 @@
+"""Symbolic CLIPs, trained many times over: what the experiments on contrastive losses share.
+
+A seed decides the initial weights, the scenes and captions of training, and their order; the scenes
+that are tested are the same for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmbook import checkpoint, losses, retrieval, symbolic, tokenizer, train, world
+
+RESULTS = Path(__file__).resolve().parent.parent / "vlmbook" / "results"
+WORDS = tokenizer.load()
+NUM_TRAIN = 20_000
+SEEDS = (0, 1, 2, 3, 4)
+SETTINGS = train.Settings(steps=1500, batch=64, rate=2e-3)
+
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # scene_emb, text_emb, scale, same
+
+
+def softmax(scene_emb: Tensor, text_emb: Tensor, scale: Tensor | float, same: Tensor) -> Tensor:
+    """CLIP's loss."""
+    return losses.clip_loss(scene_emb, text_emb, scale, same)
+
+
+def training(preset: str, seed: int, num_objects: Any = 2, **dials: Any) -> symbolic.Pairs:
+    """Pairs to learn from; dials are those of world.caption."""
+    scenes = world.sample(NUM_TRAIN, preset, "train", seed, num_objects=num_objects)
+    return symbolic.pairs(scenes, WORDS, rng=random.Random(seed), **{"relations": False, **dials})
+
+
+def rows_of(step: int, num: int, batch: int, seed: int) -> Tensor:
+    """Which of num pairs are in a step."""
+    return torch.randint(
+        num, (batch,), generator=torch.Generator().manual_seed(1_000_003 * seed + step)
+    )
+
+
+def take(pairs: symbolic.Pairs, rows: Tensor) -> symbolic.Pairs:
+    """Some of the pairs."""
+    return symbolic.Pairs(*(part[rows] for part in pairs))
+
+
+def learn(
+    pairs: symbolic.Pairs,
+    seed: int,
+    loss: Loss = softmax,
+    settings: train.Settings = SETTINGS,
+    scale: float | None = None,
+    watch: Callable[[int, symbolic.DualEncoder], None] | None = None,
+    model: symbolic.DualEncoder | None = None,
+) -> symbolic.DualEncoder:
+    """A symbolic CLIP; with a scale, that one is kept instead of being learnt."""
+    torch.manual_seed(seed)
+    model = model or symbolic.DualEncoder(symbolic.Config(len(WORDS)))
+
+    def batch(step: int, part: slice) -> symbolic.Pairs:
+        return take(pairs, rows_of(step, len(pairs.ids), settings.batch, seed)[part])
+
+    def value(forward: Callable, batch: symbolic.Pairs) -> Tensor:
+        same = losses.same_texts(batch.ids)
+        return loss(*forward(batch), model.scale if scale is None else scale, same)
+
+    train.fit(model, value, batch, settings, watch=watch)
+    return model
+
+
+@torch.no_grad()
+def embed(model: symbolic.DualEncoder, pairs: symbolic.Pairs) -> tuple[Tensor, Tensor]:
+    """scene_emb and text_emb (n, E) of pairs."""
+    return model(pairs)
+
+
+def test_pairs(scenes: Sequence[world.Scene], seed: int = 0, **dials: Any) -> symbolic.Pairs:
+    """Scenes and one full caption of each."""
+    return symbolic.pairs(scenes, WORDS, rng=random.Random(seed), **{"relations": False, **dials})
+
+
+def hits(scene_emb: Tensor, text_emb: Tensor) -> Tensor:
+    """R@1 of each pair, the mean of both directions: (n,)."""
+    scores = scene_emb @ text_emb.T
+    both = [retrieval.recall(retrieval.ranks(s)).float() for s in (scores, scores.T)]
+    return (both[0] + both[1]) / 2
+
+
+def digits(values: Tensor) -> str:
+    """One digit an item: 0 or 1, and for means of two, 0, 1 or 2 halves."""
+    factor = 1 if values.dtype == torch.bool else 2
+    return "".join(str(int(v)) for v in (values.float() * factor).round())
+
+
+def run(name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict]) -> None:
+    """Do an experiment and write vlmbook/results/<name>.json; --smoke tries it and writes nothing."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smoke", action="store_true", help="a few steps, to try it")
+    smoke = parser.parse_args().smoke
+    torch.set_num_threads(1)  # such small models gain nothing from more
+    started = time.monotonic()
+    seeds = SEEDS[:2] if smoke else SEEDS
+    settings = train.Settings(steps=30, batch=64, rate=2e-3) if smoke else SETTINGS
+    record = checkpoint.provenance(SEEDS)
+    record |= {"steps": settings.steps, "batch": settings.batch, **measure(seeds, settings, smoke)}
+    if smoke:
+        print("tried; nothing was written")
+        return
+    record["seconds"] = round(time.monotonic() - started)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record) + "\n", "utf8")
+    print(f"wrote {name}.json in {record['seconds']} s")
