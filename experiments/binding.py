@@ -97,7 +97,7 @@ def train_with(
     relations = preset == "standard"  # so that exchanged places can be tested
     pairs = dual.training(preset, seed, relations=relations)
     if negatives == "none":
-        return dual.learn(pairs, seed, settings=settings)
+        return dual.learn(pairs, seed, settings=settings)[0]
     scenes = world.sample(dual.NUM_TRAIN, preset, "train", seed, num_objects=2)
     false = [false_caption(s, negatives, seed * dual.NUM_TRAIN + i) for i, s in enumerate(scenes)]
     ids, mask = dual.WORDS.batch([texts[1] if texts else "" for texts in false])
@@ -116,7 +116,7 @@ def train_with(
         by_scene = F.cross_entropy(torch.cat([logits, extra], 1), torch.cat([targets, none], 1))
         return (by_scene + F.cross_entropy(logits.T, targets)) / 2
 
-    return dual.learn(pairs, seed, loss, settings, model=model)
+    return dual.learn(pairs, seed, loss, settings, model=model)[0]
 
 
 def graded(model: symbolic.DualEncoder, preset: str) -> dict[str, str]:

@@ -59,8 +59,8 @@ def learn(
     scale: float | None = None,
     watch: Callable[[int, symbolic.DualEncoder], None] | None = None,
     model: symbolic.DualEncoder | None = None,
-) -> symbolic.DualEncoder:
-    """A symbolic CLIP; with a scale, that one is kept instead of being learnt."""
+) -> tuple[symbolic.DualEncoder, list[float]]:
+    """A symbolic CLIP and its losses; with a scale, that one is kept instead of being learnt."""
     torch.manual_seed(seed)
     model = model or symbolic.DualEncoder(symbolic.Config(len(WORDS)))
 
@@ -71,8 +71,7 @@ def learn(
         same = losses.same_texts(batch.ids)
         return loss(*forward(batch), model.scale if scale is None else scale, same)
 
-    train.fit(model, value, batch, settings, watch=watch)
-    return model
+    return model, train.fit(model, value, batch, settings, watch=watch).loss
 
 
 @torch.no_grad()
@@ -100,7 +99,7 @@ def digits(values: Tensor) -> str:
 
 
 def run(name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict]) -> None:
-    """Do an experiment and write vlmbook/results/<name>.json; --smoke tries it and writes nothing."""
+    """Do an experiment and write vlmbook/results/<name>.json; --smoke tries it, writing nothing."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true", help="a few steps, to try it")
     smoke = parser.parse_args().smoke
