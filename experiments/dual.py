@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "vlmbook" / "results"
 WORDS = tokenizer.load()
 NUM_TRAIN = 20_000
 SEEDS = (0, 1, 2, 3, 4)
-SETTINGS = train.Settings(steps=1500, batch=64, rate=2e-3)
+SETTINGS = train.Settings(steps=1500, batch=64, rate=2e-3)  # a finding may have other steps
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # scene_emb, text_emb, scale, same
 
@@ -98,7 +99,9 @@ def digits(values: Tensor) -> str:
     return "".join(str(int(v)) for v in (values.float() * factor).round())
 
 
-def run(name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict]) -> None:
+def run(
+    name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict], steps: int = 1500
+) -> None:
     """Do an experiment and write vlmbook/results/<name>.json; --smoke tries it, writing nothing."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true", help="a few steps, to try it")
@@ -106,7 +109,7 @@ def run(name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict
     torch.set_num_threads(1)  # such small models gain nothing from more
     started = time.monotonic()
     seeds = SEEDS[:2] if smoke else SEEDS
-    settings = train.Settings(steps=30, batch=64, rate=2e-3) if smoke else SETTINGS
+    settings = replace(SETTINGS, steps=30 if smoke else steps)
     record = checkpoint.provenance(SEEDS)
     record |= {"steps": settings.steps, "batch": settings.batch, **measure(seeds, settings, smoke)}
     if smoke:

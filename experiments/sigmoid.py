@@ -114,4 +114,4 @@ def measure(seeds: Sequence[int], settings: train.Settings, smoke: bool) -> dict
 
 
 if __name__ == "__main__":
-    dual.run("sigmoid", measure)
+    dual.run("sigmoid", measure, steps=1000)

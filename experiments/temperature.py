@@ -98,4 +98,4 @@ def measure(seeds: Sequence[int], settings: train.Settings, smoke: bool) -> dict
 
 
 if __name__ == "__main__":
-    dual.run("temperature", measure)
+    dual.run("temperature", measure, steps=1000)
