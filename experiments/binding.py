@@ -119,16 +119,6 @@ def train_with(
     return dual.learn(pairs, seed, loss, settings, model=model)[0]
 
 
-def graded(model: symbolic.DualEncoder, preset: str) -> dict[str, str]:
-    """What a model got right, a digit an item, by test; R@1 counts directions, 0 to 2."""
-    found = {kind: dual.digits(chosen(model, items(preset, kind))) for kind in TESTS[:2]}
-    if preset == "standard":
-        found |= {kind: dual.digits(chosen(model, items(preset, kind))) for kind in TESTS[2:]}
-    scenes = gallery(preset)
-    found["R@1"] = dual.digits(dual.hits(*dual.embed(model, dual.test_pairs(scenes))))
-    return found
-
-
 @functools.cache
 def gallery(preset: str) -> list[world.Scene]:
     """As many different test scenes as the world has, up to NUM_GALLERY."""
@@ -137,34 +127,43 @@ def gallery(preset: str) -> list[world.Scene]:
     return list(different.values())[:NUM_GALLERY]
 
 
-def measure(seeds: Sequence[int], settings: train.Settings, smoke: bool) -> dict:
-    """All models of all seeds."""
-    runs = {
-        "tiny": ("tiny", "none", settings),
-        "standard": ("standard", "none", settings),
-        "full": ("full", "none", settings),
-        "standard, batch 512": ("standard", "none", replace(settings, batch=512)),
-        "negatives exchange colors": ("standard", "exchange colors", settings),
-        "negatives shuffle": ("standard", "shuffle", settings),
+def graded(model: symbolic.DualEncoder, preset: str) -> dict:
+    """What a model got right, a digit an item, by test; R@1 counts directions, 0 to 2.
+
+    twins has the four cosines of each of Winoground's items.
+    """
+    kinds = TESTS if preset == "standard" else TESTS[:2]
+    found = {kind: dual.digits(chosen(model, items(preset, kind))) for kind in kinds}
+    pairs = dual.test_pairs(gallery(preset))
+    twins = winoground(model, preset).flatten(1).tolist()
+    return {
+        **found,
+        "R@1": dual.digits(dual.hits(*dual.embed(model, pairs))),
+        "twins": [[round(x, 4) for x in four] for four in twins],
     }
-    found: dict[str, dict[str, list[str]]] = {}
-    twins: dict[str, list] = {}
-    for seed in seeds:
-        for name, (preset, negatives, how) in runs.items():
-            if smoke and how.batch > 64:
-                how = replace(how, batch=128)
-            model = train_with(negatives, preset, seed, how)
-            for test, got in graded(model, preset).items():
-                found.setdefault(name, {}).setdefault(test, []).append(got)
-            scores = winoground(model, preset)
-            rounded = [[round(x, 4) for x in item.flatten().tolist()] for item in scores]
-            twins.setdefault(name, []).append(rounded)
-            got = {test: sum(map(int, g[-1])) / len(g[-1]) for test, g in found[name].items()}
-            print(seed, name, {test: round(share, 3) for test, share in got.items()}, flush=True)
-    sizes = {preset: len(gallery(preset)) for preset in world.PRESETS}
-    kinds = {preset: world.PRESETS[preset].num_kinds for preset in world.PRESETS}
-    return {"gallery": sizes, "kinds": kinds, "correct": found, "twins": twins}
+
+
+RUNS = {  # preset, additional negatives, batch
+    "tiny": ("tiny", "none", 64),
+    "standard": ("standard", "none", 64),
+    "full": ("full", "none", 64),
+    "negatives exchange colors": ("standard", "exchange colors", 64),
+    "negatives shuffle": ("standard", "shuffle", 64),
+    "standard, batch 512": ("standard", "none", 512),
+}
+
+
+def runs(seed: int, settings: train.Settings) -> dict:
+    """All that is trained with a seed."""
+
+    def one(preset: str, negatives: str, batch: int) -> dict:
+        how = replace(settings, batch=batch)
+        return graded(train_with(negatives, preset, seed, how), preset)
+
+    return {name: functools.partial(one, *how) for name, how in RUNS.items()}
 
 
 if __name__ == "__main__":
-    dual.run("binding", measure)
+    sizes = {preset: len(gallery(preset)) for preset in world.PRESETS}
+    kinds = {preset: world.PRESETS[preset].num_kinds for preset in world.PRESETS}
+    dual.run("binding", runs, gallery=sizes, kinds=kinds)

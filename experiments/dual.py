@@ -7,8 +7,10 @@ that are tested are the same for all.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,8 +50,10 @@ def rows_of(step: int, num: int, batch: int, seed: int) -> Tensor:
 
 
 def take(pairs: symbolic.Pairs, rows: Tensor) -> symbolic.Pairs:
-    """Some of the pairs."""
-    return symbolic.Pairs(*(part[rows] for part in pairs))
+    """Some of the pairs, with no more padding than they need."""
+    objects, present, ids, mask = (part[rows] for part in pairs)
+    longest = int(mask.sum(1).max())
+    return symbolic.Pairs(objects, present, ids[:, :longest], mask[:, :longest])
 
 
 def learn(
@@ -99,22 +103,65 @@ def digits(values: Tensor) -> str:
     return "".join(str(int(v)) for v in (values.float() * factor).round())
 
 
-def run(
-    name: str, measure: Callable[[Sequence[int], train.Settings, bool], dict], steps: int = 1500
-) -> None:
-    """Do an experiment and write vlmbook/results/<name>.json; --smoke tries it, writing nothing."""
+Runs = Callable[[int, train.Settings], dict[str, Callable[[], dict[str, Any]]]]
+
+
+def run(name: str, runs: Runs, steps: int = 1500, **about: Any) -> None:
+    """Do all runs of all seeds, and write vlmbook/results/<name>.json.
+
+    runs(seed, settings) names what is to be trained, and how; each gives a record, {key: value}.
+    A record is kept when it is made, so an experiment that was interrupted goes on when it is
+    started again, unless its own file or this one has changed. --smoke tries everything in little
+    and writes nothing.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--smoke", action="store_true", help="a few steps, to try it")
     smoke = parser.parse_args().smoke
     torch.set_num_threads(1)  # such small models gain nothing from more
-    started = time.monotonic()
-    seeds = SEEDS[:2] if smoke else SEEDS
-    settings = replace(SETTINGS, steps=30 if smoke else steps)
-    record = checkpoint.provenance(SEEDS)
-    record |= {"steps": settings.steps, "batch": settings.batch, **measure(seeds, settings, smoke)}
     if smoke:
+        for what, make in runs(0, replace(SETTINGS, steps=20)).items():
+            print(what, _brief(make()), flush=True)
         print("tried; nothing was written")
         return
-    record["seconds"] = round(time.monotonic() - started)
-    (RESULTS / f"{name}.json").write_text(json.dumps(record) + "\n", "utf8")
-    print(f"wrote {name}.json in {record['seconds']} s")
+    settings, kept = replace(SETTINGS, steps=steps), _kept(name)
+    models: dict[str, dict[str, list]] = {}
+    seconds = 0.0
+    for seed in SEEDS:
+        for what, make in runs(seed, settings).items():
+            path = kept / f"{seed} {what}.json"
+            if not path.is_file():
+                started = time.monotonic()
+                record = make() | {"seconds": 0}
+                record["seconds"] = round(time.monotonic() - started, 1)
+                path.write_text(json.dumps(record), "utf8")
+                print(seed, what, _brief(record), flush=True)
+            record = json.loads(path.read_text("utf8"))
+            seconds += record.pop("seconds")
+            for key, value in record.items():
+                models.setdefault(what, {}).setdefault(key, []).append(value)
+    found = checkpoint.provenance(SEEDS) | {"seconds": round(seconds), "steps": steps}
+    found |= {"batch": settings.batch, "scenes": NUM_TRAIN, **about, "models": models}
+    (RESULTS / f"{name}.json").write_text(json.dumps(found) + "\n", "utf8")
+    shutil.rmtree(kept)
+    print(f"wrote {name}.json; {seconds:.0f} s in all")
+
+
+def _kept(name: str) -> Path:
+    """Where the records of an unfinished experiment are, under a name that follows its source."""
+    here = Path(__file__).resolve().parent
+    source = b"".join((here / file).read_bytes() for file in ("dual.py", f"{name}.py"))
+    folder = here.parent / "_build" / "experiments"
+    folder /= f"{name}-{hashlib.sha256(source).hexdigest()[:10]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """A record for the eye: shares in place of digits, and no long lists."""
+    short = {}
+    for key, value in record.items():
+        if isinstance(value, str):
+            short[key] = round(sum(map(int, value)) / len(value), 3)
+        elif isinstance(value, (int, float)):
+            short[key] = round(value, 3)
+    return short

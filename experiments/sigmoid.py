@@ -10,7 +10,7 @@ clip/measured.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
 from dataclasses import replace
 
 import dual
@@ -58,60 +58,58 @@ def with_wrong(pairs: symbolic.Pairs, share: float, seed: int) -> symbolic.Pairs
     return pairs._replace(ids=ids, mask=mask)
 
 
-def train_one(
-    pairs: symbolic.Pairs,
-    start: tuple[float | None, float] | None,
+@functools.cache
+def gallery() -> symbolic.Pairs:
+    """The pairs that are searched."""
+    return dual.test_pairs(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
+
+
+def hits(model: symbolic.DualEncoder) -> Tensor:
+    """R@1 of each pair of the gallery, the mean of both directions."""
+    return dual.hits(*dual.embed(model, gallery()))
+
+
+def one(
     seed: int,
     settings: train.Settings,
-    watch: Callable | None = None,
-) -> tuple[symbolic.DualEncoder, list[float]]:
-    """A model with a sigmoid that begins at a bias and a scale, or, without them, a softmax."""
+    start: tuple[float | None, float] | None,
+    wrong: float = 0.0,
+    look: bool = False,
+) -> dict:
+    """A model with a sigmoid that begins at a bias and a scale, or, without them, a softmax.
+
+    look adds R@1 every LOOK_EVERY steps and the first losses.
+    """
+    pairs = with_wrong(dual.training(PRESET, seed), wrong, seed)
+    curve: list[float] = []
+
+    def watch(step: int, model: symbolic.DualEncoder) -> None:
+        if look and step % LOOK_EVERY == 0:
+            curve.append(round(hits(model).mean().item(), 4))
+
     if start is None:
-        return dual.learn(pairs, seed, settings=settings)
-    model = fresh(*start, seed)
-    return dual.learn(pairs, seed, sigmoid(model), settings, watch=watch, model=model)
+        model, history = dual.learn(pairs, seed, settings=settings, watch=watch)
+    else:
+        model = fresh(*start, seed)
+        model, history = dual.learn(pairs, seed, sigmoid(model), settings, None, watch, model)
+    record = {"R@1": dual.digits(hits(model))}
+    if look:
+        record |= {"curve": curve, "losses": [round(loss, 4) for loss in history[:100]]}
+    return record
 
 
-def measure(seeds: Sequence[int], settings: train.Settings, smoke: bool) -> dict:
-    """All models of all seeds."""
-    test = dual.test_pairs(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
-    best = STARTS["bias -10, scale 10"]
+def runs(seed: int, settings: train.Settings) -> dict:
+    """All that is trained with a seed."""
     few = replace(settings, batch=SMALL)
-    final, curves, first = ({name: [] for name in STARTS} for _ in range(3))
-
-    def hits(model: symbolic.DualEncoder) -> Tensor:
-        return dual.hits(*dual.embed(model, test))
-
-    for seed in seeds:
-        pairs = dual.training(PRESET, seed)
-        wrong = {share: with_wrong(pairs, share, seed) for share in WRONG[: 2 if smoke else None]}
-        runs = {name: (pairs, start, settings) for name, start in STARTS.items()}
-        for kind, start in (("softmax", None), ("sigmoid", best)):
-            runs |= {f"{kind}, {p} wrong": (given, start, settings) for p, given in wrong.items()}
-            runs[f"{kind}, batch {SMALL}"] = (pairs, start, few)
-        for name, (given, start, how) in runs.items():
-            curve: list[float] = []
-
-            def watch(step: int, model: symbolic.DualEncoder, curve: list[float] = curve) -> None:
-                if step % LOOK_EVERY == 0:
-                    curve.append(round(hits(model).mean().item(), 4))
-
-            looked = watch if name in STARTS else None
-            model, history = train_one(given, start, seed, how, looked)
-            if name in STARTS:
-                curves[name].append(curve)
-                first[name].append([round(loss, 4) for loss in history[:100]])
-            final.setdefault(name, []).append(dual.digits(hits(model)))
-            print(seed, name, round(hits(model).mean().item(), 3), flush=True)
-    return {
-        "num_gallery": NUM_GALLERY,
-        "look_every": LOOK_EVERY,
-        "wrong": WRONG,
-        "final": final,
-        "curves": curves,
-        "losses": first,
-    }
+    best = STARTS["bias -10, scale 10"]
+    make = functools.partial(one, seed)
+    found = {n: functools.partial(make, settings, start, look=True) for n, start in STARTS.items()}
+    for kind, start in (("softmax", None), ("sigmoid", best)):
+        for share in WRONG:
+            found[f"{kind}, {share} wrong"] = functools.partial(make, settings, start, share)
+        found[f"{kind}, batch {SMALL}"] = functools.partial(make, few, start)
+    return found
 
 
 if __name__ == "__main__":
-    dual.run("sigmoid", measure, steps=1000)
+    dual.run("sigmoid", runs, 1000, gallery=NUM_GALLERY, look_every=LOOK_EVERY, wrong=WRONG)

@@ -11,7 +11,7 @@ core. Book: clip/measured.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 
 import dual
 import torch
@@ -54,10 +54,16 @@ def moved(text_emb: Tensor, scene_emb: Tensor) -> Tensor:
     return F.normalize(text_emb - text_emb.mean(0) + scene_emb.mean(0), dim=-1)
 
 
+@functools.cache
+def gallery() -> list[world.Scene]:
+    """The scenes that are searched."""
+    return retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7)
+
+
 @torch.no_grad()
-def described(model: symbolic.DualEncoder, seed: int, scenes: list[world.Scene]) -> dict:
+def described(model: symbolic.DualEncoder, seed: int) -> dict:
     """All figures of one model."""
-    scene_emb, text_emb = dual.embed(model, dual.test_pairs(scenes))
+    scene_emb, text_emb = dual.embed(model, dual.test_pairs(gallery()))
     alone, label = singles("test", NUM_TEST, 7)
     alone_emb = model.encode_scene(*symbolic.vectors(alone))
     return {
@@ -73,29 +79,26 @@ def described(model: symbolic.DualEncoder, seed: int, scenes: list[world.Scene])
     }
 
 
-def measure(seeds: Sequence[int], settings: train.Settings, smoke: bool) -> dict:
-    """All models of all seeds."""
-    scenes = retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7)
-    found: dict[str, dict[str, list]] = {}
+def runs(seed: int, settings: train.Settings) -> dict:
+    """All that is trained with a seed."""
 
-    def keep(name: str, model: symbolic.DualEncoder, seed: int) -> None:
-        for key, value in described(model, seed, scenes).items():
-            found.setdefault(name, {}).setdefault(key, []).append(value)
-        shown = {k: v[-1] for k, v in found[name].items() if not k.startswith("R@1")}
-        print(seed, name, {k: round(v, 3) for k, v in shown.items()}, flush=True)
-
-    for seed in seeds:
+    def untrained() -> dict:
         torch.manual_seed(seed)
-        keep("untrained", symbolic.DualEncoder(symbolic.Config(len(dual.WORDS))), seed)
-        full = dual.training(PRESET, seed, (1, 2))
-        half = dual.training(PRESET, seed, (1, 2), style="partial", completeness=0.5)
-        runs = {str(t): (full, 1 / t) for t in TEMPERATURES[: 2 if smoke else None]}
-        runs |= {"learnt": (full, None), "learnt, half told": (half, None)}
-        runs |= {"0.01, half told": (half, 100.0)}
-        for name, (pairs, scale) in runs.items():
-            keep(name, dual.learn(pairs, seed, settings=settings, scale=scale)[0], seed)
-    return {"temperatures": TEMPERATURES, "num_gallery": NUM_GALLERY, "models": found}
+        return described(symbolic.DualEncoder(symbolic.Config(len(dual.WORDS))), seed)
+
+    def one(half: bool, scale: float | None) -> dict:
+        told = {"style": "partial", "completeness": 0.5} if half else {}
+        pairs = dual.training(PRESET, seed, (1, 2), **told)
+        return described(dual.learn(pairs, seed, settings=settings, scale=scale)[0], seed)
+
+    return {
+        "untrained": untrained,
+        **{str(t): functools.partial(one, False, 1 / t) for t in TEMPERATURES},
+        "learnt": functools.partial(one, False, None),
+        "learnt, half told": functools.partial(one, True, None),
+        "0.01, half told": functools.partial(one, True, 100.0),
+    }
 
 
 if __name__ == "__main__":
-    dual.run("temperature", measure, steps=1000)
+    dual.run("temperature", runs, 1000, temperatures=TEMPERATURES, gallery=NUM_GALLERY)

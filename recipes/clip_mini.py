@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator
 from torch import Tensor
 
 from vlmbook import checkpoint, clip, evaluate, retrieval, tokenizer, train, world
@@ -112,7 +112,7 @@ def main() -> None:
     record = checkpoint.provenance([SEED])
 
     torch.manual_seed(SEED)
-    words, state = tokenizer.load(), PartialState()
+    words, state = tokenizer.load(), Accelerator()
     config = clip.mini(len(words), given.stem)
     model = clip.build(config)
     draw = functools.partial(batch, settings=settings, words=words, device=str(state.device))

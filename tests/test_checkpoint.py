@@ -1,6 +1,10 @@
 """A checkpoint comes back as it was saved, or not at all."""
 
+import datetime
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +134,41 @@ def test_names_that_are_not_there():
         checkpoint.load("clip-maxi")
     with pytest.raises(CheckpointError, match="a dict builds no model known here; known are clip"):
         checkpoint.save("x", torch.nn.Linear(1, 1), {}, RUN)
+
+
+def test_provenance_says_how_to_do_it_again(monkeypatch, tmp_path):
+    script = checkpoint.SHIPPED.parents[1] / "recipes" / "clip_mini.py"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(script), "--out", "my clip"])
+    told = checkpoint.provenance([3, 4])
+    assert told["command"] == "python recipes/clip_mini.py --out 'my clip'"  # wherever it stands
+    monkeypatch.chdir(script.parent)
+    monkeypatch.setattr(sys, "argv", [script.name])
+    assert checkpoint.provenance([])["command"] == "python recipes/clip_mini.py"
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "mine.py")])
+    assert checkpoint.provenance([])["command"] == f"python {tmp_path}/mine.py"
+    assert told["seeds"] == [3, 4] and json.loads(json.dumps(told)) == told
+    assert told["date"] == datetime.date.today().isoformat()
+    assert torch.__version__.startswith(told["torch"]) and "+" not in told["torch"]
+    threads = f"CPU, {torch.get_num_threads()} threads"
+    assert torch.cuda.is_available() or told["device"].endswith(threads)
+
+
+def test_provenance_knows_the_commit_where_there_is_one(monkeypatch, tmp_path):
+    def git(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        done = ["git", "-C", str(tmp_path), *who, *arguments]
+        return subprocess.run(done, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in [name for name in os.environ if name.startswith("GIT_")]:  # of a hook, say
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(checkpoint, "__file__", str(tmp_path / "vlmbook" / "checkpoint.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert checkpoint.provenance([])["commit"] == "unknown"  # no repository
+    git("init", "-q")
+    assert checkpoint.provenance([])["commit"] == "unknown"  # nothing committed
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    commit = checkpoint.provenance([])["commit"]
+    assert len(commit) >= 7 and git("rev-parse", "HEAD").startswith(commit)
+    monkeypatch.setenv("PATH", "")
+    assert checkpoint.provenance([])["commit"] == "unknown"  # no git

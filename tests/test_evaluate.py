@@ -8,6 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from scipy import stats
 
@@ -150,6 +151,17 @@ def test_the_majority_by_hand():
     assert evaluate.majority(test, test).tolist() == [True, True, False, True]
 
 
+def test_a_class_is_the_direction_between_its_prompts():
+    east, north, up = torch.eye(3)
+    prompts = F.normalize(torch.stack([east, east + north, -north, up]), dim=1).unflatten(0, (2, 2))
+    angle, half = math.pi / 8, math.sqrt(0.5)
+    between = torch.tensor([[math.cos(angle), math.sin(angle), 0], [0, -half, half]])
+    torch.testing.assert_close(evaluate.class_embeddings(prompts), between)
+    longer = prompts * torch.tensor([[1.0, 20.0], [0.1, 3.0]])[..., None]  # none has more to say
+    torch.testing.assert_close(evaluate.class_embeddings(longer), between)
+    torch.testing.assert_close(evaluate.class_embeddings(prompts[:, :1]), prompts[:, 0])
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "word", "no_effect"),
     [
@@ -231,6 +243,11 @@ def test_each_expectation_of_the_book_can_be_judged(name):
         (evaluate.over_seeds, ([],), "values is empty"),
         (evaluate.over_seeds, ([0.7, 0.8], 95), "level 95 is not between"),
         (evaluate.majority, ([], ["yes"]), "there are no answers to learn the most frequent"),
+        (
+            evaluate.class_embeddings,
+            (torch.ones(4, 8),),
+            r"text_emb has shape \(4, 8\); pass \(num_classes, K, E\), .* text_emb\[:, None\] for",
+        ),
     ],
 )
 def test_what_is_refused(function, arguments, message):

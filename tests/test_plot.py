@@ -76,7 +76,7 @@ def test_lines_run_through_their_points():
     assert ax.lines[2].get_ydata() == [1.0, 1.0]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
     assert ax.get_xscale() == "linear"
-    assert plot.lines({"a": ([1, 10], [2, 3])}, "x", "y", log=True).axes[0].get_yscale() == "log"
+    assert plot.lines({"a": ([1, 10], [2, 3])}, "x", "y", log="xy").axes[0].get_yscale() == "log"
 
 
 def test_histograms_have_equal_areas():

@@ -6,11 +6,16 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
-from vlmbook import tokenizer, world
+from vlmbook import checkpoint, retrieval, tokenizer, train, world
 from vlmbook.world.language import template_names
 
 ROOT = Path(__file__).parents[1]
@@ -93,3 +98,162 @@ def test_nothing_but_training_is_read(monkeypatch):
     korean = sum(bool(re.search("[가-힣]", t)) for t in texts)
     assert len(texts) / 4 < korean < len(texts) * 3 / 4
     assert {said.text for _, said in read} < set(texts)  # and questions with their answers
+
+
+CLIP = ROOT / "recipes" / "clip_mini.py"
+BOOK = tokenizer.load()
+STEP = train.Settings(steps=9, batch=6)
+
+
+@pytest.fixture(scope="module")
+def clip_mini():
+    return runpy.run_path(str(CLIP))
+
+
+@pytest.fixture
+def drawn(clip_mini, monkeypatch):
+    """Some rows of a step, and the scenes and what was said of them."""
+    told = []
+
+    def caption(scene, language, *arguments, say=world.caption, **dials):
+        told.append((scene, language, say(scene, language, *arguments, **dials)))
+        return told[-1][2]
+
+    monkeypatch.setattr(world, "caption", caption)
+
+    def draw(step, start, stop):
+        told.clear()
+        batch = clip_mini["batch"](step, slice(start, stop), STEP, BOOK, "cpu")
+        return batch, list(told)
+
+    return draw
+
+
+def test_a_step_is_the_same_in_pieces(drawn):
+    (pixels, ids, mask), _ = drawn(3, 0, 6)
+    parts = [drawn(3, *ends) for ends in ((0, 2), (2, 6))]
+    assert torch.equal(torch.cat([part[0] for part, _ in parts]), pixels)
+    for half in (0, 1):  # English, then Korean
+        pieces = [part[1].chunk(2)[half] for part, _ in parts]
+        rows = [BOOK.decode(row) for piece in pieces for row in piece]
+        assert rows == [BOOK.decode(row) for row in ids.chunk(2)[half]]
+    assert pixels.shape == (6, 3, 64, 64) and ids.shape == mask.shape and len(ids) == 12
+    assert not torch.equal(drawn(4, 0, 6)[0][0], pixels)
+
+
+def test_pictures_and_captions_of_a_step_belong_together_and_to_training(drawn):
+    seen, counts = set(), {}
+    for step in range(8):
+        (pixels, ids, _), told = drawn(step, 0, 6)
+        scenes = [scene for scene, *_ in told[:6]]
+        assert [scene for scene, *_ in told[6:]] == scenes
+        assert [language for _, language, _ in told] == ["en"] * 6 + ["ko"] * 6
+        assert [BOOK.decode(row) for row in ids] == [BOOK.decode(BOOK.encode(t)) for *_, t in told]
+        assert torch.equal(world.render(scenes).pixels, pixels)
+        assert {(scene.split, scene.preset, scene.seed) for scene in scenes} == {
+            ("train", "full", 0)
+        }
+        seen |= {scene.index for scene in scenes}
+        counts[step] = {len(scene) for scene in scenes}
+    assert seen == set(range(48))  # none twice
+    assert [counts[step] for step in (0, 1, 2, 4, 5, 6)] == [{1}, {2}, {3}] * 2
+    assert counts[3] | counts[7] == {1, 2, 3}
+
+
+def test_captions_are_of_the_declared_mix(clip_mini, monkeypatch):
+    asked = {"en": [], "ko": []}
+
+    def caption(scene, language, style, rng, completeness, relations):
+        asked[language].append((style == "partial", relations, completeness, rng.random()))
+        return str(asked[language][-1])
+
+    monkeypatch.setattr(world, "caption", caption)
+    scenes = world.sample(400, "full", num_objects=1)
+    said = {k: [clip_mini["caption"](scene, k) for scene in scenes] for k in asked}
+    assert said["en"] == [clip_mini["caption"](scene, "en") for scene in scenes]
+    english, korean = (np.array(asked[k][:400]) for k in asked)
+    for found in (english, korean):
+        some, relations, completeness, chance = found.T
+        assert some.mean() == pytest.approx(clip_mini["PARTIAL"], abs=0.07)
+        assert relations.mean() == pytest.approx(clip_mini["RELATIONS"], abs=0.07)
+        assert set(completeness) == {clip_mini["COMPLETENESS"]}
+        assert len(set(chance)) == 400 and abs(np.corrcoef(some, relations)[0, 1]) < 0.15
+    for one, other in zip(english.T[:2], korean.T[:2], strict=True):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.15  # one language does not tell of the other
+
+
+class Oracle:
+    """Knows which texts are true of a picture, and takes the first picture for everything."""
+
+    mean = torch.zeros(())
+
+    def __init__(self):
+        self.known, self.asked = {}, set()
+
+    def embed(self, texts):
+        emb = torch.zeros(1000)
+        for text in texts:
+            emb[self.known.setdefault(BOOK.decode(BOOK.encode(text)), len(self.known))] = 1
+        return emb
+
+    def encode_text(self, ids, mask):
+        texts = [BOOK.decode(row) for row in ids]
+        self.asked.update(texts)
+        return torch.stack([self.embed([text]) for text in texts])
+
+    def encode_image(self, scenes):
+        emb = torch.stack([self.embed(true_of(scene)) for scene in scenes])
+        emb[0] += 2 * (len(scenes) == 250)  # the first of two parts
+        return emb
+
+
+def true_of(scene):
+    if len(scene) > 1:
+        return [world.caption(scene, language, relations=False) for language in ("en", "ko")]
+    thing, korean = scene.objects[0], partial(world.word, language="ko")
+    name = korean("color", thing.color) + " " + korean("shape", thing.shape)
+    return [f"a {thing.color} {thing.shape}", name]
+
+
+def test_clip_mini_is_measured_right(clip_mini, monkeypatch):
+    monkeypatch.setattr(world, "render", lambda scenes, device: SimpleNamespace(pixels=scenes))
+    found = clip_mini["measure"](oracle := Oracle(), BOOK, 260)
+    for name, told in found.items():
+        few = "text to image" in name  # all find the first picture, and one text means it
+        assert told.startswith("0.004 [" if few else "1.000 ["), name
+    assert len(found) == 6 and oracle.asked == set(oracle.known)
+
+
+@pytest.mark.usefixtures("small_training")
+def test_clip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
+    def start():
+        little = ["--steps", "2", "--batch", "4", "--smoke", "--threads", "1"]
+        where = ["--out", str(tmp_path / "out"), "--run", str(tmp_path / "run")]
+        monkeypatch.setattr(sys, "argv", [str(CLIP), *little, *where])
+        runpy.run_path(str(CLIP), run_name="__main__")
+
+    def interrupt(*arguments, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(retrieval, "gallery", interrupt)
+        start()
+    progress = tmp_path / "run" / train.PROGRESS
+    progress.write_text(json.dumps(json.loads(progress.read_text()) | {"seconds": 1000.0}))
+    start()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
+    model, _ = checkpoint.load(tmp_path / "out")
+    told = checkpoint.run_of(tmp_path / "out")
+    assert json.loads(capsys.readouterr().out) == told
+    assert told["seconds"] == 1000  # nothing was trained again
+    kept = json.loads(progress.read_text())
+    assert told["settings"] == kept["settings"] and told["settings"]["precision"] == "bf16"
+    assert told["loss"] == pytest.approx(sum(kept["loss"]) / 2, abs=1e-4)
+    assert (told["pictures"], told["seeds"]) == (8, [0])
+    assert told["command"].startswith("python recipes/clip_mini.py --steps 2 --batch 4 --smoke")
+    assert told["parameters"] == sum(weights.numel() for weights in model.parameters())
+    assert len(told["measured"]) == 6 and "R@1 of 100, text to image, ko" in told["measured"]
+    for name, value in safetensors.torch.load_file(tmp_path / "run" / "model.safetensors").items():
+        torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]

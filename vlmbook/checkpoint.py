@@ -111,25 +111,27 @@ def provenance(seeds: Sequence[int]) -> dict[str, Any]:
     script = Path(sys.argv[0])
     here = Path(__file__).parent.parent
     name = script.resolve().relative_to(here) if script.resolve().is_relative_to(here) else script
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     else:
         device = f"{platform.machine()}, CPU, {torch.get_num_threads()} threads"
     return {
         "command": shlex.join(["python", str(name), *sys.argv[1:]]),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": _commit(here),
         "date": datetime.date.today().isoformat(),
         "device": device,
         "torch": torch.__version__.split("+")[0],
         "seeds": list(seeds),
     }
+
+
+def _commit(folder: Path) -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git on this machine
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
 
 
 def _folder(name: str | Path) -> Path:

@@ -6,6 +6,7 @@ take tensors or arrays and return a matplotlib Figure; pages hand it to page.fig
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 GRAY = "#7d828a"  # readable on white and on black
 COLORS = ("#3b82c4", "#e08a3c", "#4a9d6e", "#c25b7c", "#8a74c9", "#a8862f")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")  # beside colours, for who can't tell those apart
 
 STYLE = {
     "figure.facecolor": "none",
@@ -169,20 +171,24 @@ def lines(
     ylabel: str,
     line: float | None = None,
     line_label: str = "",
-    log: bool = False,
+    log: str = "",
 ) -> Figure:
-    """Curves {name: (x, y)} over linear or logarithmic axes; a dashed line marks a target."""
+    """Curves {name: (x, y)}; the axes that log names, "x", "y" or "xy", are logarithmic.
+
+    A dashed line marks a target.
+    """
     figure = plt.figure(figsize=(WIDTH, 2.9), layout="constrained")
     ax = figure.subplots()
     for k, (name, (x, y)) in enumerate(curves.items()):
         x, y = np.asarray(x), np.asarray(y)
-        color, mark = COLORS[k % len(COLORS)], "o" if len(x) < 20 else None
+        color, mark = COLORS[k % len(COLORS)], MARKS[k % len(MARKS)] if len(x) < 20 else None
         ax.plot(x, y, lw=1.6, marker=mark, ms=3.5, color=color, label=name)
     if line is not None:
         ax.axhline(line, color=GRAY, ls="--", lw=1)
         ax.annotate(line_label, (0.01, line), (0, 3), ("axes fraction", "data"), "offset points")
-    if log:
+    if "x" in log:
         ax.set_xscale("log")
+    if "y" in log:
         ax.set_yscale("log")
     if len(curves) > 1:
         ax.legend()
@@ -315,4 +321,137 @@ def circles(
         for m, f, label in (("o", GRAY, labels[0]), ("s", "none", labels[1]))
     ]
     figure.legend(handles=marks, loc="outside lower center", ncols=2)
+    return figure
+
+
+def similarity(
+    images: Tensor | Sequence, texts: Sequence[str], scores: Tensor | np.ndarray, digits: int = 2
+) -> Figure:
+    """A table of scores (n, m), a picture before each of its rows, a text over each column.
+
+    Each score is written in its cell, and the highest of a row in bold.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.shape != (len(images), len(texts)):
+        raise ValueError(
+            f"scores of shape {scores.shape} for {len(images)} pictures and {len(texts)} texts;"
+            " rows are pictures, columns texts"
+        )
+    rows, columns = scores.shape
+    cell = WIDTH / (columns + 2.2)
+    figure = plt.figure(figsize=(WIDTH, cell * rows + 1.5), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(scores, cmap="Blues", interpolation="nearest")
+    middle = (scores.max() + scores.min()) / 2
+    for r, row in enumerate(scores):
+        for c, score in enumerate(row):
+            ax.text(c, r, f"{score:.{digits}f}", ha="center", va="center", fontsize=9,
+                    color="white" if score > middle else "#20242a",
+                    weight="bold" if c == row.argmax() else "normal")  # fmt: skip
+        ax.imshow(_channels_last(images[r]), extent=(-1.56, -0.6, r + 0.48, r - 0.48))
+    ax.set_xlim(-1.6, columns - 0.5)
+    ax.set_ylim(rows - 0.5, -0.5)
+    ax.set_xticks(range(columns), texts, rotation=35, ha="left")
+    ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def training(
+    losses: Mapping[str, Sequence[float]],
+    shares: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    smooth: int = 20,
+    line: float | None = None,
+    line_label: str = "",
+) -> Figure:
+    """Loss against step, each run's own pale and its mean over smooth steps drawn, and, beside it,
+    shares {name: (steps, values)} that were measured on the way.
+    """
+    figure = plt.figure(figsize=(WIDTH, 2.9), layout="constrained")
+    left, *right = figure.subplots(1, 2 if shares else 1, squeeze=False)[0]
+    for k, (name, values) in enumerate(losses.items()):
+        values, color = np.asarray(values, dtype=float), COLORS[k % len(COLORS)]
+        kernel = np.ones(min(smooth, len(values))) / min(smooth, len(values))
+        means = np.convolve(values, kernel, mode="valid")
+        left.plot(np.arange(len(values)), values, color=color, lw=0.5, alpha=0.3)
+        left.plot(np.arange(len(means)) + len(values) - len(means), means, color=color, label=name)
+    if line is not None:
+        left.axhline(line, color=GRAY, ls="--", lw=1)
+        left.annotate(line_label, (1, line), (0, 3), ("axes fraction", "data"), "offset points",
+                      ha="right")  # fmt: skip
+    left.set_xlabel("step")
+    left.set_ylabel("loss")
+    if len(losses) > 1:
+        left.legend()
+    for ax in right:
+        for k, (name, (steps, values)) in enumerate(shares.items()):
+            mark = MARKS[k % len(MARKS)]
+            ax.plot(steps, values, color=COLORS[k % len(COLORS)], marker=mark, ms=3.5, label=name)
+        ax.set_ylim(0, 1.02)
+        ax.set_xlabel("step")
+        ax.set_ylabel("share" if len(shares) > 1 else next(iter(shares)))
+        if len(shares) > 1:
+            ax.legend()
+    return figure
+
+
+def retrieved(
+    queries: Sequence[str | Tensor], found: Sequence[Sequence], right: Sequence[Sequence[bool]]
+) -> Figure:
+    """A row for each query: its picture or short text, then what was found, the best first.
+
+    found holds pictures, or short texts; right ones have a heavy frame, the others a thin, dashed
+    one.
+    """
+    columns = max(map(len, found)) + 1
+    figure = plt.figure(figsize=(WIDTH, WIDTH / columns * len(queries) * 1.06))
+    axes = figure.subplots(len(queries), columns, squeeze=False)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99, 0.08, 0.08)
+    for row, query, items, hits in zip(axes, queries, found, right, strict=True):
+        for ax, item in zip(row, [query, *items], strict=False):
+            _item(ax, item)
+        for ax in row[len(items) + 1 :]:
+            ax.set_axis_off()
+        row[0].spines[:].set_visible(False)
+        for ax, hit in zip(row[1:], hits, strict=False):
+            ax.spines[:].set(
+                visible=True,
+                color=COLORS[0] if hit else GRAY,
+                linewidth=4 if hit else 0.8,
+                linestyle="-" if hit else (0, (4, 3)),
+            )
+    return figure
+
+
+def _item(ax: plt.Axes, item: str | Tensor) -> None:
+    """A picture, or a text that is broken into lines, without ticks."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    if isinstance(item, str):
+        ax.text(0.5, 0.5, textwrap.fill(item, 13), ha="center", va="center", fontsize=8,
+                transform=ax.transAxes)  # fmt: skip
+    else:
+        ax.imshow(_channels_last(item))
+
+
+def embedding_map(
+    groups: Mapping[str, Tensor | np.ndarray], pairs: tuple[str, str] | None = None
+) -> Figure:
+    """Points (n, 2) in groups, each with a colour and a mark of its own.
+
+    pairs names two groups whose rows belong together; a thin line joins each pair.
+    """
+    figure = plt.figure(figsize=(WIDTH * 0.75, WIDTH * 0.6), layout="constrained")
+    ax = figure.subplots()
+    if pairs is not None:
+        ends = np.stack([np.asarray(groups[name]) for name in pairs], axis=1)
+        ax.plot(*ends.transpose(2, 1, 0), color=GRAY, lw=0.4, alpha=0.5, zorder=0)
+    for k, (name, points) in enumerate(groups.items()):
+        ax.scatter(*np.asarray(points).T, s=16, color=COLORS[k % len(COLORS)], alpha=0.8,
+                   marker=MARKS[k % len(MARKS)], lw=0, label=name)  # fmt: skip
+    ax.set_aspect("equal", "datalim")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -28,6 +28,11 @@ def ranks(scores: Tensor, relevant: Tensor | None = None) -> Tensor:
                 " relevant (Q, G), or a square table"
             )
         relevant = scores.new_zeros(scores.shape).fill_diagonal_(1).bool()
+    if relevant.shape != scores.shape:
+        raise ValueError(
+            f"relevant has shape {tuple(relevant.shape)}, and scores {tuple(scores.shape)}; say of"
+            " each item whether it is relevant to each query"
+        )
     if not relevant.any(1).all():
         query = int((~relevant.any(1)).nonzero()[0])
         raise ValueError(f"query {query} has no relevant item; leave it out of the queries")

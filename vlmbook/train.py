@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -88,17 +89,11 @@ def fit(
     loss(forward, batch) gives a scalar; forward is the model as this loop runs it, with 32-bit
     results. With a folder, everything is kept there every keep_every steps, and a folder that holds
     a run of the same settings is gone on with. watch(step, model) is called after each step, while
-    the gradients are still there. Raises TrainingError where loss or gradient are no numbers, and
-    for a folder with a run of other settings.
+    the gradients are still there. Raises TrainingError where loss or gradient are no numbers,
+    for a folder that holds anything else, and for processes that don't see each other.
     """
     accelerator = Accelerator()
-    size, left_over = divmod(settings.batch, accelerator.num_processes)
-    if left_over:
-        raise ValueError(
-            f"batch {settings.batch} can't be shared among {accelerator.num_processes} processes;"
-            f" try {size * accelerator.num_processes or accelerator.num_processes}"
-        )
-    mine = slice(size * accelerator.process_index, size * (accelerator.process_index + 1))
+    mine = _rows(accelerator, settings)
     compiled = torch.compile(model) if settings.compile else model
     prepared, optimizer = accelerator.prepare(compiled, _optimizer(model, settings))
     half = torch.autocast(
@@ -111,6 +106,7 @@ def fit(
 
     history = _resumed(accelerator, folder, settings)
     model.train()
+    optimizer.zero_grad()  # whatever was done with the model before
     with _progress(accelerator, settings, len(history.loss)) as bar:
         for step in range(len(history.loss), settings.steps):
             started = time.monotonic()
@@ -180,6 +176,22 @@ class _Together(torch.autograd.Function):
         return grad.chunk(torch.distributed.get_world_size())[torch.distributed.get_rank()]
 
 
+def _rows(accelerator: Accelerator, settings: Settings) -> slice:
+    """Which rows of the global batch this process makes."""
+    num, started = accelerator.num_processes, int(os.environ.get("WORLD_SIZE", "1"))
+    if num != started:  # each would do the same, and write over the other
+        raise TrainingError(
+            f"{started} processes were started, and accelerate sees {num}; on CPUs, start them with"
+            " ACCELERATE_USE_CPU=1 in the environment"
+        )
+    size, left_over = divmod(settings.batch, num)
+    if left_over:
+        raise ValueError(
+            f"batch {settings.batch} can't be shared among {num} processes; try {size * num or num}"
+        )
+    return slice(size * accelerator.process_index, size * (accelerator.process_index + 1))
+
+
 def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     weights = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -219,7 +231,7 @@ def _check(step: int, loss: Tensor, length: Tensor, folder: str | Path | None) -
 
 def _keep(accelerator: Accelerator, folder: Path, settings: Settings, history: History) -> None:
     """Write all that is needed to go on; the folder is the last whole one at any moment."""
-    partial, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    partial, old = _beside(folder)
     if accelerator.is_main_process:
         for left in (partial, old):  # by a killed run
             shutil.rmtree(left, ignore_errors=True)
@@ -237,11 +249,25 @@ def _keep(accelerator: Accelerator, folder: Path, settings: Settings, history: H
     accelerator.wait_for_everyone()
 
 
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where the next state is written, and where the last one waits until that is in place."""
+    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+
+
 def _resumed(accelerator: Accelerator, folder: str | Path | None, settings: Settings) -> History:
     """What was kept in a folder, loaded, or an empty history where nothing was."""
-    if folder is None or not (Path(folder) / PROGRESS).is_file():
+    if folder is None:
         return History()
-    progress = json.loads((Path(folder) / PROGRESS).read_text("utf8"))
+    folder = Path(folder)
+    _, old = _beside(folder)
+    if accelerator.is_main_process and old.exists() and not folder.exists():
+        old.rename(folder)  # killed while the new one was to take its place
+    accelerator.wait_for_everyone()
+    if not (folder / PROGRESS).is_file():
+        if folder.exists() and any(folder.iterdir()):  # all of it would be removed
+            raise TrainingError(f"{folder} holds something else than a run; pass another folder")
+        return History()
+    progress = json.loads((folder / PROGRESS).read_text("utf8"))
     before = progress.pop("settings")
     changed = [k for k, v in asdict(settings).items() if before.get(k) != v]
     if changed:

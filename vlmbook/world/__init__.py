@@ -8,7 +8,7 @@ Book: appendix/world.md.
 """
 
 from vlmbook.world.dataset import SceneDataset, SceneStream, cached, export, load_exported
-from vlmbook.world.language import caption, captions, describe, parse, phrase, word
+from vlmbook.world.language import caption, captions, describe, parse, phrase, prompts, word
 from vlmbook.world.noise import corrupt, noisy_captions
 from vlmbook.world.placement import PlacementError
 from vlmbook.world.questions import Question, balanced_questions, questions
@@ -61,6 +61,7 @@ __all__ = [
     "noisy_captions",
     "parse",
     "phrase",
+    "prompts",
     "questions",
     "recolour",
     "relabel_plate",

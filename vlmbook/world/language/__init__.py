@@ -130,6 +130,23 @@ def phrase(thing: Thing, language: str = "en", count: int | None = 1) -> str:
     return LANGUAGES[one_of(language, LANGUAGES, "language")].noun_phrase(thing, count)
 
 
+def prompts(
+    language: str = "en", which: str = "seen", count: int = 1, **attributes: str
+) -> list[str]:
+    """A thing, or count of them, in every template that lists things: sentences for a class.
+
+    prompts(color="red", shape="cube") has "A picture of a red cube." and more. which is "seen",
+    "held_out" or "all" templates.
+    """
+    words = LANGUAGES[one_of(language, LANGUAGES, "language")]
+    for attribute, value in attributes.items():
+        word(attribute, value, language)  # complains of what does not exist
+    one_of(which, ("seen", "held_out", "all"), "templates")
+    mention = Mention(Thing(**attributes), count)
+    used = [t for n, t in enumerate(words.LISTS, 1) if _allowed(n, which)]
+    return [words.fill(template, [mention], {}) for template in used]
+
+
 def template_names(language: str = "en", which: str = "all") -> list[str]:
     """The names of a language's templates: "seen", "held_out" or "all" of them."""
     words = LANGUAGES[one_of(language, LANGUAGES, "language")]
