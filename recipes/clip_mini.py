@@ -102,22 +102,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="another length, such as for a GPU")
     parser.add_argument("--batch", type=int, help="another number of pictures in a step")
     parser.add_argument("--threads", type=int, help="CPU threads to use")
-    parser.add_argument("--run", type=Path, help="where the unfinished run is kept")
+    parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     changes = {k: v for k in ("steps", "batch") if (v := getattr(given, k))}
     settings = replace(SMOKE if given.smoke else SETTINGS, **changes)
-    run = given.run or Path("_build") / f"clip-mini-{given.stem}{'-smoke' * given.smoke}"
+    kept = given.state or Path("_build") / f"clip-mini-{given.stem}{'-smoke' * given.smoke}"
     record = checkpoint.provenance([SEED])
 
     torch.manual_seed(SEED)
-    words, state = tokenizer.load(), Accelerator()
+    words, accelerator = tokenizer.load(), Accelerator()
     config = clip.mini(len(words), given.stem)
     model = clip.build(config)
-    draw = functools.partial(batch, settings=settings, words=words, device=str(state.device))
-    history = train.fit(model, train.contrastive, draw, settings, run, KEEP_EVERY)
-    if state.is_main_process:
+    draw = functools.partial(batch, settings=settings, words=words, device=str(accelerator.device))
+    history = train.fit(model, train.contrastive, draw, settings, kept, KEEP_EVERY)
+    if accelerator.is_main_process:
         record |= {
             "settings": {k: getattr(settings, k) for k in settings.__dataclass_fields__},
             "seconds": round(history.seconds),

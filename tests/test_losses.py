@@ -170,3 +170,18 @@ def test_equal_texts_are_found():
     same = same_texts(ids)
     assert same.dtype == torch.bool and same.diagonal().all()
     assert same.nonzero().tolist() == [[0, 0], [0, 2], [1, 1], [2, 0], [2, 2], [3, 3]]
+
+
+def test_sharing_targets_changes_nothing_where_equal_texts_have_equal_vectors():
+    torch.manual_seed(0)
+    image, text = (F.normalize(torch.randn(5, 6), dim=1).requires_grad_() for _ in range(2))
+    which = torch.tensor([0, 1, 0, 3, 0])  # the vector of each text
+    same = which[:, None] == which[None]
+    plain, shared = (clip_loss(image, text[which], 7.0, s) for s in (None, same))
+    torch.testing.assert_close(plain, shared)
+    for one, other in zip(
+        *(torch.autograd.grad(x, (image, text)) for x in (plain, shared)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    assert clip_loss(image, text[which], 7.0, same, masked=True) < plain - 0.1
+    assert not torch.isclose(clip_loss(image, text, 7.0, same), clip_loss(image, text, 7.0))

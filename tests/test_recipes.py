@@ -228,7 +228,7 @@ def test_clip_mini_is_measured_right(clip_mini, monkeypatch):
 def test_clip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
     def start():
         little = ["--steps", "2", "--batch", "4", "--smoke", "--threads", "1"]
-        where = ["--out", str(tmp_path / "out"), "--run", str(tmp_path / "run")]
+        where = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "run")]
         monkeypatch.setattr(sys, "argv", [str(CLIP), *little, *where])
         runpy.run_path(str(CLIP), run_name="__main__")
 

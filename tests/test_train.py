@@ -320,17 +320,15 @@ def test_numbers_that_are_not_finite_stop_before_they_reach_the_weights(whole, t
     again(tmp_path / "run", 4, whole)
 
 
-def slow_contrastive(image_emb, text_emb, scale, texts):
+def slow_contrastive(image_emb, text_emb, scale):
     """Softmaxes over pictures and over texts in loops, for each set of captions by itself."""
     total, num = 0.0, len(image_emb)
-    for k in range(0, len(texts), num):
-        own, words = text_emb[k : k + num], texts[k : k + num]
+    for k in range(0, len(text_emb), num):
+        own = text_emb[k : k + num]
         for i in range(num):
-            equal = [j for j in range(num) if words[j] == words[i]]
             for one, others in ((image_emb[i], own), (own[i], image_emb)):
-                surprise = -(scale * others @ one).log_softmax(0)
-                total = total + sum(surprise[j] for j in equal) / len(equal)
-    return total / (2 * len(texts))
+                total = total - (scale * others @ one).log_softmax(0)[i]
+    return total / (2 * len(text_emb))
 
 
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS + TEXTS[1:] + TEXTS[:1]], ids=["K=1", "K=2"])
@@ -338,17 +336,13 @@ def test_the_contrastive_loss_is_its_definition(texts):
     made = [F.normalize(torch.randn(num, 5), dim=1) for num in (8, len(texts))]
     given = [x.requires_grad_() for x in (*made, torch.tensor(4.0))]
     ours = train.contrastive(lambda *batch: given, (torch.zeros(8, 3), *BOOK.batch(texts)))
-    theirs = slow_contrastive(*given, texts)
+    theirs = slow_contrastive(*given)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(loss, given) for loss in (ours, theirs)))
-    assert not torch.isclose(theirs, slow_contrastive(*given, range(len(texts))))  # all different
 
 
 def loose(part):
-    """The loss of vectors that are learnt by themselves, and its gradients, for some rows.
-
-    An encoder gives equal texts equal vectors, and then sharing their targets changes nothing.
-    """
+    """The loss of vectors that are learnt by themselves, and its gradients, for some rows."""
     torch.manual_seed(5)
     image, text = F.normalize(torch.randn(8, 5), dim=1), F.normalize(torch.randn(2, 8, 5), dim=2)
     given = [image[part], text[:, part].flatten(0, 1), torch.tensor(4.0)]
@@ -383,7 +377,7 @@ def process(rank, folder):
     torch.distributed.init_process_group("gloo", rank=rank, world_size=2, **meet)
     mine, bar = slice(4 * rank, 4 * rank + 4), io.StringIO()
     with redirect_stderr(bar):
-        found = {"whole": trained(), "loose": loose(mine), "ids": pairs(0, mine)[1]}
+        found = {"whole": trained(), "loose": loose(mine)}
     found["bar"] = bar.getvalue()
     told_by(trained, folder / "run", keep_every=1, watch=at(1, interrupt))
     found["resumed"] = trained(folder / "run")
@@ -427,8 +421,7 @@ def test_two_processes_do_what_one_does(two):
     assert same(two[0]["whole"]["weights"], two[1]["whole"]["weights"])
 
 
-def test_two_processes_find_the_texts_that_are_equal(two):
-    assert two[0]["ids"].shape[1] != two[1]["ids"].shape[1]  # so one must be padded
+def test_each_of_two_processes_has_the_gradients_of_its_own_rows(two):
     one, halves = loose(slice(0, 8)), [found["loose"] for found in two]
     for half in halves:
         torch.testing.assert_close(half["loss"], one["loss"])

@@ -4,7 +4,8 @@ B pairs in a batch, E width of the shared space, T text tokens.
 
 A small world says the same sentence twice. Then a batch holds a pair off the diagonal that fits as
 well as one on it; `same` (B, B) says where. The losses either share the target among such pairs
-(soft) or leave them out of the comparison (masked). Book: concepts/embeddings.md, clip.md.
+(soft) or leave them out of the comparison (masked). For InfoNCE, sharing changes nothing where
+equal texts have equal vectors. Book: concepts/embeddings.md, clip.md.
 """
 
 from __future__ import annotations

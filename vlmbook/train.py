@@ -25,11 +25,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import convert_to_fp32, gather, pad_across_processes, send_to_device
+from accelerate.utils import convert_to_fp32, send_to_device
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vlmbook.losses import clip_loss, same_texts
+from vlmbook.losses import clip_loss
 
 PRECISIONS = ("fp32", "bf16")
 PROGRESS = "progress.json"  # of a run's folder: how far it is; beside it what accelerate saves
@@ -137,18 +137,12 @@ def contrastive(forward: Callable, batch: tuple[Tensor, Tensor, Tensor]) -> Tens
     """CLIP's loss on pixels (b, 3, H, W), ids and mask (K b, T): K captions of each picture.
 
     The first b texts belong to the pictures, so do the next b, and so on; the loss is the mean over
-    the K. Captions that occur twice share their targets. Each picture is compared with the texts of
-    all processes.
+    the K. Each picture is compared with the texts of all processes.
     """
-    pixels, ids, mask = batch
-    image_emb, text_emb, scale = forward(pixels, ids, mask)
-    image_emb, size = together(image_emb), len(pixels)
-    ids = pad_across_processes(ids, dim=1)
-    total = image_emb.new_zeros(())
-    for texts, own_ids in zip(text_emb.split(size), ids.split(size), strict=True):
-        same = same_texts(gather(own_ids))
-        total = total + clip_loss(image_emb, together(texts), scale, same)
-    return total / (len(ids) // size)
+    image_emb, text_emb, scale = forward(*batch)
+    sets = text_emb.split(len(image_emb))
+    image_emb = together(image_emb)
+    return sum(clip_loss(image_emb, together(texts), scale) for texts in sets) / len(sets)
 
 
 def together(x: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ ZERO_SHOT = Exercise(
 
 
 def _ids() -> list[tuple]:
-    rows = [[1, 7, 3, 0], [1, 8, 9, 3], [1, 7, 3, 0], [1, 7, 9, 3], [1, 7, 3, 0], [1, 8, 9, 3]]
+    rows = [[1, 7, 3, 0], [1, 8, 9, 3], [1, 7, 3, 0], [1, 9, 8, 3], [1, 7, 3, 0], [1, 8, 9, 3]]
     return [(torch.tensor(rows),), (torch.tensor(rows[:4]),)]
 
 
@@ -281,6 +281,44 @@ RANK = Exercise(
             "the last relevant item",
             _worst,
             "you look for the worst of the relevant items. It is enough to find one.",
+        ),
+    ),
+)
+
+
+def _honest(chosen_on: Tensor, reported_on: Tensor) -> Tensor:
+    return reported_on[chosen_on.float().mean(1).argmax()].float().mean()
+
+
+HONEST = Exercise(
+    right=_honest,
+    trials=lambda: [
+        (_random(6, 50) > 0, _random(6, 40, seed=1) > 0),
+        (_random(4, 30, seed=2) > -0.5, _random(4, 30, seed=6) > -0.5),
+    ],
+    mistakes=(
+        Mistake(
+            "chosen where it is reported",
+            lambda chosen_on, reported_on: reported_on.float().mean(1).amax(),
+            "the template is chosen by the very pictures that are reported. Its score holds the"
+            " luck for which it was chosen.",
+        ),
+        Mistake(
+            "reported where it was chosen",
+            lambda chosen_on, reported_on: chosen_on.float().mean(1).amax(),
+            "that is the score on the pictures by which it was chosen. Report the other ones.",
+        ),
+        Mistake(
+            "the mean of all templates",
+            lambda chosen_on, reported_on: reported_on.float().mean(),
+            "that is what a template has on average; one is chosen.",
+        ),
+        Mistake(
+            "all pictures together",
+            lambda chosen_on, reported_on: (
+                torch.cat([chosen_on, reported_on], 1).float().mean(1).amax()
+            ),
+            "the pictures that were used for choosing count in the score, too.",
         ),
     ),
 )
@@ -506,6 +544,43 @@ NEGCLIP = Exercise(
     ),
 )
 
+TWO_WAY = Exercise(
+    right=lambda true, false: (true > false).float().mean(),
+    trials=lambda: [
+        (torch.tensor([0.5, 0.2, 0.7, 0.3, 0.3]), torch.tensor([0.4, 0.2, 0.9, 0.3, 0.1])),
+        (_random(30), _random(30, seed=1)),
+        (torch.ones(4), torch.ones(4)),
+    ],
+    mistakes=(
+        Mistake(
+            "ties are won",
+            lambda true, false: (true >= false).float().mean(),
+            "equality counts as right. A model that gives all captions the same score would be"
+            " perfect.",
+        ),
+        Mistake(
+            "ties are half won",
+            lambda true, false: ((true > false).float() + 0.5 * (true == false)).mean(),
+            "that is fair to a guess, and still pays for having no opinion. A tie is a miss here.",
+        ),
+        Mistake(
+            "means are compared",
+            lambda true, false: (true.mean() > false.mean()).float(),
+            "you compare the means of all items; each item is a comparison of its own.",
+        ),
+        Mistake(
+            "upside down",
+            lambda true, false: (false > true).float().mean(),
+            "that is the share in which the false caption wins.",
+        ),
+        Mistake(
+            "any true caption against any false one",
+            lambda true, false: (true[:, None] > false[None]).float().mean(),
+            "captions of different pictures are compared with each other.",
+        ),
+    ),
+)
+
 EXERCISES = {
     "zero-shot": ZERO_SHOT,
     "soft-targets": SOFT_TARGETS,
@@ -513,9 +588,11 @@ EXERCISES = {
     "push": PUSH,
     "ensemble": ENSEMBLE,
     "rank": RANK,
+    "honest": HONEST,
     "gap": GAP,
     "sigmoid": SIGMOID,
     "first-loss": FIRST_LOSS,
     "winoground": WINOGROUND,
     "negclip": NEGCLIP,
+    "two-way": TWO_WAY,
 }
