@@ -3,16 +3,18 @@
     python experiments/binding.py [--smoke]
 
 Symbolic CLIPs (vlmbook.symbolic.DualEncoder) learn from scenes of two objects in worlds of 12, 48
-and 480 kinds, and in the one of 48 also from larger batches and with false captions as additional
-negatives. Each is then given the same tests. Writes vlmbook/results/binding.json. About twenty
-minutes on one core. Book: clip/limits.md.
+and 480 kinds, and in the one of 48 also from larger batches, with false captions as additional
+negatives, and with captions in the world's many templates instead of a single form. Each is then
+given the same tests. Writes vlmbook/results/binding.json. About forty minutes on one core. Book:
+clip/limits.md.
 """
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import dual
@@ -21,43 +23,77 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlmbook import retrieval, symbolic, train, world
+from vlmbook.world.language.en import RELATIONS
+from vlmbook.world.language.facts import thing_of
 
 NUM_TESTS, NUM_GALLERY = 400, 300
 TESTS = ("recolour", "exchange colors", "exchange places", "count", "shuffle")
-NEGATIVES = ("none", "exchange colors", "shuffle")
+NAMED = {"full": ("size", "color", "material", "shape")}  # what captions of a preset name
+PLACES = 0.3  # so many captions of training tell a relation
+
+Say = Callable[[world.Scene, int, bool], str]
 
 
-def false_caption(scene: world.Scene, kind: str, seed: int) -> tuple[str, str] | None:
+def plain(scene: world.Scene, seed: int, places: bool = False) -> str:
+    """A caption of one form: "a red cube and a blue sphere", or with a relation in place of "and".
+
+    The seed decides the order.
+    """
+    rng = random.Random(seed)
+    things = [thing_of(o, NAMED.get(scene.preset, ("color", "shape"))) for o in scene.objects]
+    if places and (known := scene.relations()):
+        a, relation, b = rng.choice(known)
+        return f"{world.phrase(things[a])} {RELATIONS[relation]} {world.phrase(things[b])}"
+    groups = list(Counter(things).items())
+    rng.shuffle(groups)
+    return " and ".join(world.phrase(thing, count=num) for thing, num in groups)
+
+
+def templated(scene: world.Scene, seed: int, places: bool = False) -> str:
+    """A caption in one of the world's templates."""
+    return world.caption(scene, rng=random.Random(seed), relations=places)
+
+
+def false_caption(
+    scene: world.Scene, kind: str, seed: int, say: Say = plain
+) -> tuple[str, str] | None:
     """A caption and a false one of the same form, or None where the scene has none of this kind."""
     rng = random.Random(seed)
-    relations = kind == "exchange places"
-    said = world.describe(scene, rng=random.Random(seed), relations=relations)
+    if kind == "exchange places":
+        return _opposite(plain(scene, seed, True))
+    true = say(scene, seed, False)
     if kind == "shuffle":
-        words = said.text.split()
+        words = true.split()
         rng.shuffle(words)
-        return (said.text, " ".join(words)) if " ".join(words) != said.text else None
-    make = {
-        "recolour": world.recolour,
-        "exchange colors": world.swap_attributes,
-        "exchange places": world.swap_relation,
-        "count": world.change_count,
-    }[kind]
-    try:
-        twin = make(scene, rng=rng)
-    except world.TwinError:
-        return None
-    told = world.describe(twin, rng=random.Random(seed), relations=relations)
-    if relations and not (said.facts.relations and told.facts.relations):
-        return None
-    return (said.text, told.text) if said.text != told.text else None
+        false = " ".join(words)
+    else:
+        make = {
+            "recolour": world.recolour,
+            "exchange colors": world.swap_attributes,
+            "count": world.change_count,
+        }[kind]
+        try:
+            false = say(make(scene, rng=rng), seed, False)
+        except world.TwinError:
+            return None
+    return (true, false) if true != false else None
+
+
+def _opposite(true: str) -> tuple[str, str] | None:
+    """A caption with a relation, and the same with the two things exchanged."""
+    for words in RELATIONS.values():
+        first, found, second = true.partition(f" {words} ")
+        if found and first != second:
+            return true, f"{second} {words} {first}"
+    return None
 
 
 @functools.cache
-def items(preset: str, kind: str) -> list[tuple[world.Scene, str, str]]:
+def items(preset: str, kind: str, say: Say = plain) -> list[tuple[world.Scene, str, str]]:
     """Test scenes with a true and a false caption each."""
     found = []
     for scene in world.sample(8 * NUM_TESTS, preset, "test", 7, num_objects=2):
-        texts = false_caption(scene, kind, scene.index)
+        texts = false_caption(scene, kind, scene.index, say)
         if texts is not None:
             found.append((scene, *texts))
         if len(found) == NUM_TESTS:
@@ -75,10 +111,10 @@ def chosen(model: symbolic.DualEncoder, tests: Sequence[tuple[world.Scene, str, 
 
 
 @torch.no_grad()
-def winoground(model: symbolic.DualEncoder, preset: str) -> Tensor:
+def winoground(model: symbolic.DualEncoder, preset: str, say: Say = plain) -> Tensor:
     """Cosines (n, 2, 2) of scenes with exchanged colors and their captions."""
     pairs = []
-    for scene, true, false in items(preset, "exchange colors"):
+    for scene, true, false in items(preset, "exchange colors", say):
         twin = world.swap_attributes(scene, rng=random.Random(scene.index))
         pairs.append((scene, twin, true, false))
     first, second, true, false = zip(*pairs, strict=True)
@@ -88,18 +124,20 @@ def winoground(model: symbolic.DualEncoder, preset: str) -> Tensor:
 
 
 def train_with(
-    negatives: str, preset: str, seed: int, settings: train.Settings
+    negatives: str, preset: str, seed: int, settings: train.Settings, say: Say = plain
 ) -> symbolic.DualEncoder:
     """A model; each scene that can have a false caption of the kind is shown one beside the others.
 
     The false captions are negatives for the scenes and have no scene of their own, as in NegCLIP.
     """
-    relations = preset == "standard"  # so that exchanged places can be tested
-    pairs = dual.training(preset, seed, relations=relations)
+    scenes = world.sample(dual.NUM_TRAIN, preset, "train", seed, num_objects=2)
+    seeds = [seed * dual.NUM_TRAIN + i for i in range(len(scenes))]
+    rng = random.Random(seed)
+    true = [say(s, n, rng.random() < PLACES) for s, n in zip(scenes, seeds, strict=True)]
+    pairs = symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(true))
     if negatives == "none":
         return dual.learn(pairs, seed, settings=settings)[0]
-    scenes = world.sample(dual.NUM_TRAIN, preset, "train", seed, num_objects=2)
-    false = [false_caption(s, negatives, seed * dual.NUM_TRAIN + i) for i, s in enumerate(scenes)]
+    false = [false_caption(s, negatives, n, say) for s, n in zip(scenes, seeds, strict=True)]
     ids, mask = dual.WORDS.batch([texts[1] if texts else "" for texts in false])
     has = torch.tensor([texts is not None for texts in false])
     torch.manual_seed(seed)
@@ -109,12 +147,12 @@ def train_with(
     def loss(scene_emb: Tensor, text_emb: Tensor, scale: Tensor, same: Tensor) -> Tensor:
         rows = dual.rows_of(next(step), len(has), settings.batch, seed)
         rows = rows[has[rows]]
-        extra = scale * scene_emb @ model.encode_text(ids[rows], mask[rows]).T
+        longest = int(mask[rows].sum(1).max())
+        false_emb = model.encode_text(ids[rows, :longest], mask[rows, :longest])
         logits = scale * scene_emb @ text_emb.T
-        targets = same.float() / same.sum(1, keepdim=True)
-        none = extra.new_zeros(len(extra), extra.shape[1])
-        by_scene = F.cross_entropy(torch.cat([logits, extra], 1), torch.cat([targets, none], 1))
-        return (by_scene + F.cross_entropy(logits.T, targets)) / 2
+        wide = torch.cat([logits, scale * scene_emb @ false_emb.T], 1)
+        own = torch.arange(len(logits))
+        return (F.cross_entropy(wide, own) + F.cross_entropy(logits.T, own)) / 2
 
     return dual.learn(pairs, seed, loss, settings, model=model)[0]
 
@@ -127,15 +165,16 @@ def gallery(preset: str) -> list[world.Scene]:
     return list(different.values())[:NUM_GALLERY]
 
 
-def graded(model: symbolic.DualEncoder, preset: str) -> dict:
+def graded(model: symbolic.DualEncoder, preset: str, say: Say = plain) -> dict:
     """What a model got right, a digit an item, by test; R@1 counts directions, 0 to 2.
 
     twins has the four cosines of each of Winoground's items.
     """
-    kinds = TESTS if preset == "standard" else TESTS[:2]
-    found = {kind: dual.digits(chosen(model, items(preset, kind))) for kind in kinds}
-    pairs = dual.test_pairs(gallery(preset))
-    twins = winoground(model, preset).flatten(1).tolist()
+    found = {kind: dual.digits(chosen(model, items(preset, kind, say))) for kind in TESTS}
+    scenes = gallery(preset)
+    texts = [say(s, s.index, False) for s in scenes]
+    pairs = symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(texts))
+    twins = winoground(model, preset, say).flatten(1).tolist()
     return {
         **found,
         "R@1": dual.digits(dual.hits(*dual.embed(model, pairs))),
@@ -143,22 +182,24 @@ def graded(model: symbolic.DualEncoder, preset: str) -> dict:
     }
 
 
-RUNS = {  # preset, additional negatives, batch
-    "tiny": ("tiny", "none", 64),
-    "standard": ("standard", "none", 64),
-    "full": ("full", "none", 64),
-    "negatives exchange colors": ("standard", "exchange colors", 64),
-    "negatives shuffle": ("standard", "shuffle", 64),
-    "standard, batch 512": ("standard", "none", 512),
+RUNS = {  # preset, additional negatives, batch, form of the captions
+    "tiny": ("tiny", "none", 64, plain),
+    "standard": ("standard", "none", 64, plain),
+    "full": ("full", "none", 64, plain),
+    "negatives exchange colors": ("standard", "exchange colors", 64, plain),
+    "negatives shuffle": ("standard", "shuffle", 64, plain),
+    "templates": ("standard", "none", 64, templated),
+    "templates, negatives exchange colors": ("standard", "exchange colors", 64, templated),
+    "standard, batch 512": ("standard", "none", 512, plain),
 }
 
 
 def runs(seed: int, settings: train.Settings) -> dict:
     """All that is trained with a seed."""
 
-    def one(preset: str, negatives: str, batch: int) -> dict:
+    def one(preset: str, negatives: str, batch: int, say: Say) -> dict:
         how = replace(settings, batch=batch)
-        return graded(train_with(negatives, preset, seed, how), preset)
+        return graded(train_with(negatives, preset, seed, how, say), preset, say)
 
     return {name: functools.partial(one, *how) for name, how in RUNS.items()}
 
@@ -166,4 +207,5 @@ def runs(seed: int, settings: train.Settings) -> dict:
 if __name__ == "__main__":
     sizes = {preset: len(gallery(preset)) for preset in world.PRESETS}
     kinds = {preset: world.PRESETS[preset].num_kinds for preset in world.PRESETS}
-    dual.run("binding", runs, gallery=sizes, kinds=kinds)
+    texts = {kind: [pair for _, *pair in items("standard", kind)] for kind in TESTS}
+    dual.run("binding", runs, gallery=sizes, kinds=kinds, texts=texts)

@@ -294,3 +294,24 @@ def test_where_only_seeds_or_only_items_differ_it_is_the_interval_of_those():
 def test_seeds_and_items_need_two_of_each(scores):
     with pytest.raises(ValueError, match="can't be estimated both ways; pass finite numbers"):
         evaluate.over_seeds_and_items(scores)
+
+
+def test_winoground_scores_want_each_choice():
+    items = torch.tensor(
+        [
+            [[0.9, 0.1], [0.2, 0.8]],  # all four right
+            [[0.5, 0.4], [0.6, 0.7]],  # each picture chooses right, caption 0 does not
+            [[0.5, 0.6], [0.4, 0.7]],  # each caption chooses right, picture 0 does not
+            [[0.3, 0.3], [0.1, 0.5]],  # a tie chooses nothing
+            [[0.1, 0.9], [0.8, 0.2]],
+        ]
+    )
+    text, image, group = evaluate.winoground(items)
+    assert text.tolist() == [True, True, False, False, False]
+    assert image.tolist() == [True, False, True, True, False]
+    assert group.tolist() == [True, False, False, False, False]
+    guesses = evaluate.winoground(torch.rand(40_000, 2, 2, generator=torch.Generator()))
+    for guess, chance in zip(guesses, (1 / 4, 1 / 4, 1 / 6), strict=True):
+        assert guess.float().mean().item() == pytest.approx(chance, abs=0.01)
+    with pytest.raises(ValueError, match=r"shape \(3, 2\) are not \(n, 2, 2\)"):
+        evaluate.winoground(torch.zeros(3, 2))

@@ -274,3 +274,30 @@ def test_english_says_a_and_an_where_they_belong():
             if article.lower() in ("a", "an"):
                 vowel = word[0] in "aeiou" and word != "used"  # said as "yoozd"
                 assert vowel == (article.lower() == "an"), (article, word)
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_prompts_are_a_class_in_every_template_that_lists(language):
+    made = lang.prompts(language, color="red", shape="cube")
+    assert len(made) == len(set(made)) >= 12
+    for text in made:
+        facts = lang.parse(text, language)
+        (mention,) = facts.mentions
+        thing = mention.thing
+        assert (thing.shape, thing.color, thing.material, mention.count) == ("cube", "red", None, 1)
+        assert not facts.unread and not facts.relations
+    held_out = lang.prompts(language, "held_out", color="red", shape="cube")
+    assert held_out and not set(held_out) & set(made)
+    both = lang.prompts(language, "all", color="red", shape="cube")
+    assert sorted(both) == sorted(made + held_out)
+    three = [lang.parse(text, language).mentions[0] for text in lang.prompts(language, count=3)]
+    assert {(m.count, m.thing.shape) for m in three} == {(3, None)}
+
+
+def test_prompts_for_what_does_not_exist_are_refused():
+    with pytest.raises(ValueError, match="color 'mauve' does not exist"):
+        lang.prompts(color="mauve")
+    with pytest.raises(ValueError, match="attribute 'weight' does not exist"):
+        lang.prompts(weight="light")
+    with pytest.raises(ValueError, match="templates 'some' does not exist"):
+        lang.prompts(which="some")

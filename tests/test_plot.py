@@ -130,3 +130,54 @@ def test_bad_input():
         plot.pictures(torch.rand(2, 3, 8, 8), ["one"])
     with pytest.raises(ValueError, match=r"shape \(2, 3, 8, 8\) can't be drawn"):
         plot.pictures(torch.rand(1, 2, 3, 8, 8))
+
+
+def test_a_similarity_table_writes_each_score_and_marks_the_best_of_a_row():
+    scores = torch.tensor([[0.9, 0.1, 0.25], [0.3, 0.2, 0.8]])
+    figure = plot.similarity(torch.rand(2, 3, 8, 8), ["a", "b", "c"], scores)
+    ax = figure.axes[0]
+    said = {tuple(t.get_position()): (t.get_text(), t.get_weight()) for t in ax.texts}
+    assert said[0, 0] == ("0.90", "bold") and said[2, 1] == ("0.80", "bold")
+    assert said[2, 0] == ("0.25", "normal") and len(said) == 6
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert len(ax.images) == 3  # the table and two pictures
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) for 3 pictures and 2 texts; rows are"):
+        plot.similarity(torch.rand(3, 3, 8, 8), ["a", "b"], scores)
+
+
+def test_training_curves_show_each_step_its_mean_and_shares_beside():
+    losses = list(np.linspace(4, 0, 50))
+    figure = plot.training({"loss": losses}, {"accuracy": ([0, 50], [0.1, 0.9])}, smooth=10,
+                           line=4.0, line_label="a guess")  # fmt: skip
+    left, right = figure.axes
+    raw, mean = left.lines[0].get_ydata(), left.lines[1]
+    np.testing.assert_allclose(raw, losses)
+    assert mean.get_xdata()[-1] == 49 and len(mean.get_ydata()) == 41
+    assert mean.get_ydata()[-1] == pytest.approx(np.mean(losses[-10:]))
+    assert right.get_ylabel() == "accuracy" and list(right.lines[0].get_ydata()) == [0.1, 0.9]
+    assert "a guess" in [t.get_text() for t in left.texts]
+    assert len(plot.training({"a": losses, "b": losses}).axes) == 1
+
+
+def test_what_is_right_is_told_by_more_than_a_color():
+    image = torch.rand(3, 8, 8)
+    figure = plot.retrieved(["one", image], [[image, image], ["a text"]], [[True, False], [False]])
+    hit, miss = (ax.spines["top"] for ax in figure.axes[1:3])
+    assert hit.get_linewidth() > 2 * miss.get_linewidth()
+    assert hit.get_linestyle() == "-" != miss.get_linestyle()
+    assert not figure.axes[5].axison  # the second row found one thing only
+    assert [ax.texts[0].get_text() for ax in figure.axes if ax.texts] == ["one", "a text"]
+
+
+def test_groups_of_a_map_differ_in_their_marks_and_pairs_are_joined():
+    points = {name: torch.rand(4, 2) for name in ("pictures", "texts")}
+    ax = plot.embedding_map(points, ("pictures", "texts")).axes[0]
+    shown = [scatter.get_offsets() for scatter in ax.collections]
+    for given, there in zip(points.values(), shown, strict=True):
+        np.testing.assert_allclose(given, there)
+    marks = [scatter.get_paths()[0].vertices.shape for scatter in ax.collections]
+    assert marks[0] != marks[1]
+    ends = np.stack([line.get_xydata() for line in ax.lines])
+    np.testing.assert_allclose(ends[:, 0], points["pictures"], rtol=1e-6)
+    np.testing.assert_allclose(ends[:, 1], points["texts"], rtol=1e-6)
+    assert len(plot.embedding_map(points).axes[0].lines) == 0

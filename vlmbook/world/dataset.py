@@ -128,7 +128,7 @@ class Cached:
 
     def pixels(self, indices: slice | list[int] | Tensor = slice(None)) -> Tensor:
         """(n, 3, H, W) float32 in [0, 1] of some of the scenes; the others stay on disk."""
-        return torch.from_numpy(np.ascontiguousarray(self.uint8[indices])).float() / 255
+        return torch.from_numpy(np.array(self.uint8[indices])).float() / 255
 
 
 def cache_folder() -> Path:
