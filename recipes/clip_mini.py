@@ -4,9 +4,13 @@
     torchrun --nproc-per-node 8 recipes/clip_mini.py
 
 Every picture is drawn when it is needed and none is seen twice. Each comes with an English and a
-Korean caption, and three steps in four show scenes of equally many objects, so that their number
-tells none of them apart. A run that was interrupted goes on when it is started again. About two and
-a half hours on one CPU core.
+Korean caption, and most steps show scenes of equally many objects, so that their number tells none
+of them apart. There are two stages: the first shows scenes whose things differ in everything, the
+second also those of preset standard, whose captions name a color and a shape and no more. After the
+first alone, the model finds pictures by full descriptions and misreads short ones.
+
+A run that was interrupted goes on when it is started again. About two and a half hours on one CPU
+core.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import argparse
 import functools
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,10 +28,29 @@ from torch import Tensor
 
 from vlmbook import checkpoint, clip, evaluate, retrieval, tokenizer, train, world
 
-SEED, PRESET = 0, "full"
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of training: its steps show the scenes of mix, (preset, number of objects), in turns.
+
+    seed is that of the scenes.
+    """
+
+    settings: train.Settings
+    mix: tuple[tuple[str, int | tuple[int, int]], ...]
+    seed: int
+
+
+SEED = 0  # of the weights
 SETTINGS = train.Settings(steps=5000, batch=128, warm_up=200, precision="bf16")
-SMOKE = replace(SETTINGS, steps=32, warm_up=8)
-NUM_OBJECTS = (1, 2, 3, (1, 3))  # of the scenes of a step, in turns
+STAGES = (
+    Stage(SETTINGS, (("full", 1), ("full", 2), ("full", 3), ("full", (1, 3))), 0),
+    Stage(
+        replace(SETTINGS, steps=1500, rate=5e-4, warm_up=50),
+        (("standard", 1), ("full", 2), ("standard", 2), ("full", (1, 3))),
+        1,
+    ),
+)
 LANGUAGES = ("en", "ko")
 PARTIAL, COMPLETENESS = 0.3, 0.6  # so many captions tell only so much
 RELATIONS = 0.3  # so many captions may tell a relation
@@ -35,13 +58,13 @@ KEEP_EVERY = 250
 
 
 def batch(
-    step: int, part: slice, settings: train.Settings, words: tokenizer.Tokenizer, device: str
+    step: int, part: slice, stage: Stage, words: tokenizer.Tokenizer, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (b, 3, 64, 64) of some rows of a step, ids and mask (2 b, T): English, then Korean."""
-    num = len(range(settings.batch)[part])
-    start = step * settings.batch + part.start
-    num_objects = NUM_OBJECTS[step % len(NUM_OBJECTS)]
-    scenes = world.sample(num, PRESET, "train", SEED, num_objects=num_objects, start=start)
+    num = len(range(stage.settings.batch)[part])
+    start = step * stage.settings.batch + part.start
+    preset, num_objects = stage.mix[step % len(stage.mix)]
+    scenes = world.sample(num, preset, "train", stage.seed, num_objects=num_objects, start=start)
     texts = [caption(scene, language) for language in LANGUAGES for scene in scenes]
     return world.render(scenes, device=device).pixels, *words.batch(texts)
 
@@ -71,16 +94,15 @@ def measure(model: clip.Clip, words: tokenizer.Tokenizer, num: int = 1000) -> di
     found = {}
     preset = world.PRESETS["standard"]
     kinds = [(color, shape) for color in preset.colors for shape in preset.shapes]
-    single = world.sample(num, "standard", "test", SEED, num_objects=1)
+    single = world.sample(num, "standard", "test", num_objects=1)
     label = torch.tensor([kinds.index((s.objects[0].color, s.objects[0].shape)) for s in single])
     image_emb = embed_images(single)
     for language in LANGUAGES:
-        thing = functools.partial(world.word, language=language)
-        names = [f"{thing('color', c)} {thing('shape', s)}" for c, s in kinds]
-        prompts = [f"a {name}" if language == "en" else name for name in names]
-        chosen = (image_emb @ embed_texts(prompts).T).argmax(1).cpu()
+        prompts = [world.prompts(language, color=color, shape=shape) for color, shape in kinds]
+        class_emb = evaluate.class_embeddings(torch.stack([embed_texts(p) for p in prompts]))
+        chosen = (image_emb @ class_emb.T).argmax(1).cpu()
         found[f"zero-shot, 48 classes, {language}"] = str(evaluate.accuracy(chosen == label))
-    scenes = retrieval.gallery(num, PRESET, seed=SEED)
+    scenes = retrieval.gallery(num)
     image_emb = embed_images(scenes)
     for language in LANGUAGES:
         texts = [world.caption(s, language, relations=False) for s in scenes]
@@ -95,39 +117,48 @@ def main() -> None:
     """Train, measure, save, and record how."""
     parser = argparse.ArgumentParser(description="Train clip-mini.")
     parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / "clip-mini")
-    parser.add_argument(
-        "--smoke", action="store_true", help="less than a hundredth of it, to try it"
-    )
+    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
     parser.add_argument("--stem", choices=clip.STEMS, default="conv")
-    parser.add_argument("--steps", type=int, help="another length, such as for a GPU")
+    parser.add_argument("--steps", type=int, help="of each stage, instead of its own")
     parser.add_argument("--batch", type=int, help="another number of pictures in a step")
     parser.add_argument("--threads", type=int, help="CPU threads to use")
     parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
-    changes = {k: v for k in ("steps", "batch") if (v := getattr(given, k))}
-    settings = replace(SMOKE if given.smoke else SETTINGS, **changes)
     kept = given.state or Path("_build") / f"clip-mini-{given.stem}{'-smoke' * given.smoke}"
-    record = checkpoint.provenance([SEED])
+    record = checkpoint.provenance([SEED, *(stage.seed for stage in STAGES)])
 
     torch.manual_seed(SEED)
     words, accelerator = tokenizer.load(), Accelerator()
     config = clip.mini(len(words), given.stem)
     model = clip.build(config)
-    draw = functools.partial(batch, settings=settings, words=words, device=str(accelerator.device))
-    history = train.fit(model, train.contrastive, draw, settings, kept, KEEP_EVERY)
+    stages = [_changed(stage, given.smoke, given.steps, given.batch) for stage in STAGES]
+    runs = []
+    for number, stage in enumerate(stages, 1):
+        draw = functools.partial(batch, stage=stage, words=words, device=str(accelerator.device))
+        folder = kept / f"stage-{number}"
+        runs.append(train.fit(model, train.contrastive, draw, stage.settings, folder, KEEP_EVERY))
     if accelerator.is_main_process:
         record |= {
-            "settings": {k: getattr(settings, k) for k in settings.__dataclass_fields__},
-            "seconds": round(history.seconds),
-            "pictures": settings.steps * settings.batch,
-            "loss": round(sum(history.loss[-100:]) / len(history.loss[-100:]), 4),
+            "processes": accelerator.num_processes,
+            "stages": [asdict(stage) for stage in stages],
+            "seconds": round(sum(run.seconds for run in runs)),
+            "pictures": sum(stage.settings.steps * stage.settings.batch for stage in stages),
+            "loss": [round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4) for run in runs],
             "parameters": sum(p.numel() for p in model.parameters()),
             "measured": measure(model, words, 100 if given.smoke else 1000),
         }
         checkpoint.save(given.out, model, config, record, half=True)
         print(json.dumps(record, indent=1))
+
+
+def _changed(stage: Stage, smoke: bool, steps: int | None, size: int | None) -> Stage:
+    """A stage as the command line wants it."""
+    own = stage.settings
+    if smoke:
+        own = replace(own, steps=max(1, own.steps // 200), warm_up=5)
+    return replace(stage, settings=replace(own, steps=steps or own.steps, batch=size or own.batch))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,7 +102,6 @@ def test_nothing_but_training_is_read(monkeypatch):
 
 CLIP = ROOT / "recipes" / "clip_mini.py"
 BOOK = tokenizer.load()
-STEP = train.Settings(steps=9, batch=6)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +109,15 @@ def clip_mini():
     return runpy.run_path(str(CLIP))
 
 
+@pytest.fixture(params=[0, 1], ids=["first", "second"])
+def stage(clip_mini, request):
+    """A stage of six pictures a step."""
+    whole = clip_mini["STAGES"][request.param]
+    return replace(whole, settings=train.Settings(steps=9, batch=6))
+
+
 @pytest.fixture
-def drawn(clip_mini, monkeypatch):
+def drawn(clip_mini, stage, monkeypatch):
     """Some rows of a step, and the scenes and what was said of them."""
     told = []
 
@@ -123,7 +129,7 @@ def drawn(clip_mini, monkeypatch):
 
     def draw(step, start, stop):
         told.clear()
-        batch = clip_mini["batch"](step, slice(start, stop), STEP, BOOK, "cpu")
+        batch = clip_mini["batch"](step, slice(start, stop), stage, BOOK, "cpu")
         return batch, list(told)
 
     return draw
@@ -141,7 +147,7 @@ def test_a_step_is_the_same_in_pieces(drawn):
     assert not torch.equal(drawn(4, 0, 6)[0][0], pixels)
 
 
-def test_pictures_and_captions_of_a_step_belong_together_and_to_training(drawn):
+def test_pictures_and_captions_of_a_step_belong_together_and_to_training(drawn, stage):
     seen, counts = set(), {}
     for step in range(8):
         (pixels, ids, _), told = drawn(step, 0, 6)
@@ -150,14 +156,21 @@ def test_pictures_and_captions_of_a_step_belong_together_and_to_training(drawn):
         assert [language for _, language, _ in told] == ["en"] * 6 + ["ko"] * 6
         assert [BOOK.decode(row) for row in ids] == [BOOK.decode(BOOK.encode(t)) for *_, t in told]
         assert torch.equal(world.render(scenes).pixels, pixels)
-        assert {(scene.split, scene.preset, scene.seed) for scene in scenes} == {
-            ("train", "full", 0)
-        }
+        preset, _ = stage.mix[step % 4]
+        assert {(s.split, s.preset, s.seed) for s in scenes} == {("train", preset, stage.seed)}
         seen |= {scene.index for scene in scenes}
         counts[step] = {len(scene) for scene in scenes}
     assert seen == set(range(48))  # none twice
-    assert [counts[step] for step in (0, 1, 2, 4, 5, 6)] == [{1}, {2}, {3}] * 2
+    alike = [{num} for _, num in stage.mix[:3]]
+    assert [counts[step] for step in (0, 1, 2, 4, 5, 6)] == alike * 2
     assert counts[3] | counts[7] == {1, 2, 3}
+
+
+def test_the_stages_share_no_scene(clip_mini):
+    first, second = clip_mini["STAGES"]
+    assert first.seed != second.seed
+    assert {preset for preset, _ in first.mix} == {"full"}
+    assert {preset for preset, _ in second.mix} == {"full", "standard"}
 
 
 def test_captions_are_of_the_declared_mix(clip_mini, monkeypatch):
@@ -191,7 +204,7 @@ class Oracle:
         self.known, self.asked = {}, set()
 
     def embed(self, texts):
-        emb = torch.zeros(1000)
+        emb = torch.zeros(4000)
         for text in texts:
             emb[self.known.setdefault(BOOK.decode(BOOK.encode(text)), len(self.known))] = 1
         return emb
@@ -210,9 +223,8 @@ class Oracle:
 def true_of(scene):
     if len(scene) > 1:
         return [world.caption(scene, language, relations=False) for language in ("en", "ko")]
-    thing, korean = scene.objects[0], partial(world.word, language="ko")
-    name = korean("color", thing.color) + " " + korean("shape", thing.shape)
-    return [f"a {thing.color} {thing.shape}", name]
+    named = {"color": scene.objects[0].color, "shape": scene.objects[0].shape}
+    return world.prompts("en", **named) + world.prompts("ko", **named)
 
 
 def test_clip_mini_is_measured_right(clip_mini, monkeypatch):
@@ -239,21 +251,25 @@ def test_clip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(retrieval, "gallery", interrupt)
         start()
-    progress = tmp_path / "run" / train.PROGRESS
-    progress.write_text(json.dumps(json.loads(progress.read_text()) | {"seconds": 1000.0}))
+    kept = [tmp_path / "run" / f"stage-{number}" / train.PROGRESS for number in (1, 2)]
+    before = [json.loads(path.read_text("utf8")) for path in kept]
+    for path, progress in zip(kept, before, strict=True):
+        path.write_text(json.dumps(progress | {"seconds": 1000.0}), "utf8")
     start()
     assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
     model, _ = checkpoint.load(tmp_path / "out")
     told = checkpoint.run_of(tmp_path / "out")
     assert json.loads(capsys.readouterr().out) == told
-    assert told["seconds"] == 1000  # nothing was trained again
-    kept = json.loads(progress.read_text())
-    assert told["settings"] == kept["settings"] and told["settings"]["precision"] == "bf16"
-    assert told["loss"] == pytest.approx(sum(kept["loss"]) / 2, abs=1e-4)
-    assert (told["pictures"], told["seeds"]) == (8, [0])
+    assert told["seconds"] == 2000  # nothing was trained again
+    for progress, stage, loss in zip(before, told["stages"], told["loss"], strict=True):
+        assert stage["settings"] == progress["settings"]
+        assert stage["settings"]["precision"] == "bf16"
+        assert loss == pytest.approx(sum(progress["loss"]) / 2, abs=1e-4)
+    assert (told["pictures"], told["seeds"], told["processes"]) == (16, [0, 0, 1], 1)
     assert told["command"].startswith("python recipes/clip_mini.py --steps 2 --batch 4 --smoke")
     assert told["parameters"] == sum(weights.numel() for weights in model.parameters())
     assert len(told["measured"]) == 6 and "R@1 of 100, text to image, ko" in told["measured"]
-    for name, value in safetensors.torch.load_file(tmp_path / "run" / "model.safetensors").items():
+    last = tmp_path / "run" / "stage-2" / "model.safetensors"
+    for name, value in safetensors.torch.load_file(last).items():
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]

@@ -25,7 +25,7 @@ def attention(
 
     Vaswani et al. 2017, equation 1.
     """
-    scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+    scores = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     if mask is None:
         weights = scores.softmax(-1)
     else:
@@ -64,7 +64,9 @@ class MultiHeadAttention(nn.Module):
             )
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous() for t in (q, k, v)
+        )
         mean, weights = attention(q, k, v, None if mask is None else mask[:, None])
         return self.out(mean.transpose(1, 2).flatten(2)), weights
 
