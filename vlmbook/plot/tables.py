@@ -1,0 +1,104 @@
+"""Numbers in rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vlmbook.plot.style import COLORS, GRAY, WIDTH, channels_last
+
+
+def heatmaps(
+    maps: Mapping[str, Tensor | np.ndarray],
+    xlabel: str = "",
+    ylabel: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    ticks: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Figure:
+    """Matrices side by side under their titles, on one scale of colours; ticks names rows and
+    columns.
+    """
+    arrays = [np.asarray(m, dtype=float) for m in maps.values()]
+    low = min(a.min() for a in arrays) if low is None else low
+    high = max(a.max() for a in arrays) if high is None else high
+    rows, columns = arrays[0].shape
+    height = WIDTH / len(arrays) * rows / columns
+    figure = plt.figure(figsize=(WIDTH, min(height, WIDTH * 0.45) + 0.7), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
+    for ax, array, title in zip(axes, arrays, maps, strict=True):
+        drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_title(title)
+        ax.set_xlabel(xlabel)
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+        if ticks is None:
+            ax.set_xticks([])
+            ax.set_yticks([])
+        else:
+            ax.set_yticks(range(rows), ticks[0])
+            ax.set_xticks(range(columns), ticks[1], rotation=60, ha="right")
+    axes[0].set_ylabel(ylabel)
+    if set(np.unique(np.concatenate([a.ravel() for a in arrays]))) - {0.0, 1.0}:
+        figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02).outline.set_visible(False)
+    return figure
+
+
+def similarity(
+    images: Tensor | Sequence, texts: Sequence[str], scores: Tensor | np.ndarray, digits: int = 2
+) -> Figure:
+    """A table of scores (n, m), a picture before each of its rows, a text over each column.
+
+    Each score is written in its cell, and the highest of a row in bold.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.shape != (len(images), len(texts)):
+        raise ValueError(
+            f"scores of shape {scores.shape} for {len(images)} pictures and {len(texts)} texts;"
+            " rows are pictures, columns texts"
+        )
+    rows, columns = scores.shape
+    cell = WIDTH / (columns + 2.2)
+    figure = plt.figure(figsize=(WIDTH, cell * rows + 1.5), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(scores, cmap="Blues", interpolation="nearest")
+    middle = (scores.max() + scores.min()) / 2
+    for r, row in enumerate(scores):
+        for c, score in enumerate(row):
+            ax.text(c, r, f"{score:.{digits}f}", ha="center", va="center", fontsize=9,
+                    color="white" if score > middle else "#20242a",
+                    weight="bold" if c == row.argmax() else "normal")  # fmt: skip
+        ax.imshow(channels_last(images[r]), extent=(-1.56, -0.6, r + 0.48, r - 0.48))
+    ax.set_xlim(-1.6, columns - 0.5)
+    ax.set_ylim(rows - 0.5, -0.5)
+    ax.set_xticks(range(columns), texts, rotation=35, ha="left")
+    ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def token_table(ids: Tensor, mask: Tensor) -> Figure:
+    """A batch of ids (B, T) as a table: text in colour, padding pale."""
+    rows, columns = ids.shape
+    figure = plt.figure(figsize=(WIDTH, 0.36 * rows + 0.55), layout="constrained")
+    ax = figure.subplots()
+    for r in range(rows):
+        for c in range(columns):
+            color = COLORS[0] if mask[r, c] else GRAY
+            box = plt.Rectangle((c + 0.04, r + 0.06), 0.92, 0.88, color=color, lw=0)
+            box.set_alpha(0.28 if mask[r, c] else 0.1)
+            ax.add_patch(box)
+            ax.text(c + 0.5, r + 0.52, str(int(ids[r, c])), ha="center", va="center",
+                    fontsize=8 if columns < 20 else 6.5, color=color)  # fmt: skip
+    ax.set_xlim(0, columns)
+    ax.set_ylim(rows, 0)
+    ax.set_xticks([])
+    ax.set_yticks([r + 0.5 for r in range(rows)], [f"text {r}" for r in range(rows)])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    return figure
