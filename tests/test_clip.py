@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from theirs import attentions, features
 
 from vlmbook import clip, tokenizer, world
 from vlmbook.losses import clip_loss
@@ -13,11 +14,6 @@ BOOK = tokenizer.load()
 
 
 pytestmark = pytest.mark.usefixtures("small_training")
-
-
-def features(out):
-    """transformers 5 gives an output object where 4 gave the tensor itself."""
-    return out if isinstance(out, torch.Tensor) else out.pooler_output
 
 
 def twins(activation="quick_gelu", end=tokenizer.END):
@@ -66,6 +62,21 @@ def compare(theirs, ours):
 def test_with_their_weights_ours_says_the_same(activation):
     theirs, ours = twins(activation)
     compare(theirs, clip.load_transformers(ours, theirs.state_dict()))
+
+
+def test_their_attention_weights_are_ours():
+    theirs, ours = twins()
+    clip.load_transformers(ours, theirs.state_dict())
+    pixels, ids, mask = batch()
+    seen = ours.prepare(pixels)
+    image = attentions(theirs.vision_model, pixel_values=seen)
+    text = attentions(theirs.text_model, input_ids=ids, attention_mask=mask.long())
+    assert len(image) == 3 and len(text) == 2
+    read = mask[:, None, :, None]  # what padding looks at is nobody's business
+    for one, other in zip(ours.image(seen).weights, image, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+    for one, other in zip(ours.text(ids, mask).weights, text, strict=True):
+        torch.testing.assert_close(one * read, other * read, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
