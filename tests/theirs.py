@@ -28,7 +28,7 @@ def attentions(tower: nn.Module, **inputs: Tensor) -> list[Tensor]:
     tower.config._attn_implementation = "eager"
     hooks = [layer.self_attn.register_forward_hook(keep) for layer in tower.encoder.layers]
     try:
-        tower(**inputs)
+        tower(**inputs, output_attentions=True)
     finally:
         for hook in hooks:
             hook.remove()
