@@ -109,7 +109,7 @@ class Clip(nn.Module):
     def prepare(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them.
 
-        The shorter side is resized to the model's size and the middle is cropped, as in CLIP's
+        They may come from another device. The shorter side is resized to the model's size and the middle is cropped, as in CLIP's
         code; then the model's own mean and std normalise.
         """
         if pixels.dim() != 4 or pixels.shape[1] != 3:
@@ -117,6 +117,7 @@ class Clip(nn.Module):
                 f"pixels of shape {tuple(pixels.shape)} are no batch (B, 3, H, W); pass"
                 " pixels[None] for a single picture"
             )
+        pixels = pixels.to(self.mean.device)
         height, width = pixels.shape[-2:]
         if (height, width) != (self.size, self.size):
             ratio = self.size / min(height, width)
@@ -132,7 +133,8 @@ class Clip(nn.Module):
         return F.normalize(self.from_image(pooled).float(), dim=-1)
 
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids and mask (B, T) to text_emb (B, E) of length one."""
+        """ids and mask (B, T), on any device, to text_emb (B, E) of length one."""
+        ids, mask = ids.to(self.mean.device), mask.to(self.mean.device)
         return F.normalize(self.from_text(self.text(ids, mask).pooled).float(), dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,8 +72,8 @@ class PatchStem(nn.Linear):
 class ConvStem(nn.Sequential):
     """Convolutions that halve the picture until a token stands for patch by patch pixels.
 
-    Learns from fewer pictures than patches do, since it need not find out what an edge is for every
-    place anew. patch is a power of two.
+    Within a patch, a linear map has to learn an edge for each place anew; a convolution has not.
+    patch is a power of two.
     """
 
     def __init__(self, patch: int, width: int, channels: int = 3) -> None:

@@ -187,6 +187,12 @@ PUSH = Exercise(
             "its own caption has a share. That one is pulled; what is asked is who is pushed.",
         ),
         Mistake(
+            "the force itself",
+            lambda row, own, t: (row / t).softmax(0) * (torch.arange(len(row)) != own) / t,
+            "that is the derivative, the force itself. Its share among the wrong captions is asked"
+            " for.",
+        ),
+        Mistake(
             "they do not add up",
             lambda row, own, t: (row / t).softmax(0) * (torch.arange(len(row)) != own),
             "the shares of the wrong captions do not add up to one.",
@@ -249,7 +255,13 @@ def _rank_trials() -> list[tuple]:
     scores = torch.tensor([[0.9, 0.9, 0.1, 0.5], [0.2, 0.3, 0.3, 0.8], [0.5, 0.5, 0.5, 0.5]])
     relevant = torch.zeros(3, 4, dtype=torch.bool)
     relevant[0, [1, 3]] = relevant[1, [0, 2]] = relevant[2, 1] = True
-    return [(scores, relevant), (_random(3, 4, seed=5), relevant)]
+    tied = torch.tensor([[0.7, 0.7, 0.9, 0.1]]), torch.tensor([[True, True, False, False]])
+    return [(scores, relevant), (_random(3, 4, seed=5), relevant), tied]
+
+
+def _by_order(scores: Tensor, relevant: Tensor) -> Tensor:
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    return 1 + relevant.gather(1, order).int().argmax(1)
 
 
 def _generous(scores: Tensor, relevant: Tensor) -> Tensor:
@@ -271,6 +283,20 @@ RANK = Exercise(
             _generous,
             "a wrong item with the same score is ranked behind the right one. A model that gives"
             " the same score to all would be perfect.",
+        ),
+        Mistake(
+            "ties go by order",
+            _by_order,
+            "among equal scores the order of the gallery decides. Sort nothing: count what stands"
+            " before.",
+        ),
+        Mistake(
+            "relevant items stand in the way",
+            lambda scores, relevant: (
+                scores >= scores.masked_fill(~relevant, -math.inf).amax(1, keepdim=True)
+            ).sum(1),
+            "another relevant item with the same score counts as one that stands before. Only"
+            " irrelevant ones do.",
         ),
         Mistake(
             "counted from zero",
