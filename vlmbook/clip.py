@@ -109,8 +109,8 @@ class Clip(nn.Module):
     def prepare(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them.
 
-        They may come from another device. The shorter side is resized to the model's size and the middle is cropped, as in CLIP's
-        code; then the model's own mean and std normalise.
+        They may come from another device. The shorter side is resized to the model's size and the
+        middle is cropped, as in CLIP's code; then the model's own mean and std normalise.
         """
         if pixels.dim() != 4 or pixels.shape[1] != 3:
             raise ValueError(
