@@ -18,18 +18,23 @@ import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import convert_to_fp32, send_to_device
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm import TqdmWarning, tqdm
 
 from vlmbook.losses import clip_loss
+
+with warnings.catch_warnings():
+    # In a notebook, accelerate's own bars, which are not used here, ask for ipywidgets.
+    warnings.simplefilter("ignore", TqdmWarning)
+    from accelerate import Accelerator
+    from accelerate.utils import convert_to_fp32, send_to_device
 
 PRECISIONS = ("fp32", "bf16")
 PROGRESS = "progress.json"  # of a run's folder: how far it is; beside it what accelerate saves
