@@ -5,7 +5,7 @@
 Symbolic CLIPs learn scenes of two objects with the sigmoid loss from several initial biases and
 scales, and with both losses while a share of the captions belongs to other scenes, and in small
 batches. Writes vlmbook/results/sigmoid.json. About twenty minutes on one core. Book:
-clip/measured.md.
+clip/space.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Symbolic CLIPs learn scenes of one and two objects with seven fixed temperatures
 one. Of each: retrieval, a linear probe with two labelled scenes a class, how evenly points are
 spread, how alike scenes of one class are, how far apart the two modalities are, and what moving one
 of them onto the other does. Writes vlmbook/results/temperature.json. About twenty minutes on one
-core. Book: clip/measured.md.
+core. Book: clip/space.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def singles(split: str, num: int, seed: int) -> tuple[list[world.Scene], list[in
 
 
 @torch.no_grad()
-def probe(model: symbolic.DualEncoder, seed: int) -> float:
+def probe(model: symbolic.DualEncoder, seed: int, test_emb: Tensor, test_label: list[int]) -> float:
     """Accuracy of logistic regression with PER_CLASS labelled scenes of each class."""
     scenes, label = singles("train", 4000, 1000 + seed)
     shown: dict[int, list[int]] = {}
@@ -45,8 +45,7 @@ def probe(model: symbolic.DualEncoder, seed: int) -> float:
     learner = LogisticRegression(C=10.0, max_iter=2000)
     emb = model.encode_scene(*symbolic.vectors([scenes[i] for i in rows]))
     learner.fit(emb.numpy(), [label[i] for i in rows])
-    scenes, label = singles("test", NUM_TEST, 7)
-    return float(learner.score(model.encode_scene(*symbolic.vectors(scenes)).numpy(), label))
+    return float(learner.score(test_emb.numpy(), test_label))
 
 
 def moved(text_emb: Tensor, scene_emb: Tensor) -> Tensor:
@@ -55,21 +54,21 @@ def moved(text_emb: Tensor, scene_emb: Tensor) -> Tensor:
 
 
 @functools.cache
-def gallery() -> list[world.Scene]:
-    """The scenes that are searched."""
-    return retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7)
+def gallery() -> symbolic.Pairs:
+    """The pairs that are searched."""
+    return dual.test_pairs(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
 
 
 @torch.no_grad()
 def described(model: symbolic.DualEncoder, seed: int) -> dict:
     """All figures of one model."""
-    scene_emb, text_emb = dual.embed(model, dual.test_pairs(gallery()))
+    scene_emb, text_emb = dual.embed(model, gallery())
     alone, label = singles("test", NUM_TEST, 7)
     alone_emb = model.encode_scene(*symbolic.vectors(alone))
     return {
         "R@1": dual.digits(dual.hits(scene_emb, text_emb)),
         "R@1 moved": dual.digits(dual.hits(scene_emb, moved(text_emb, scene_emb))),
-        "probe": probe(model, seed),
+        "probe": probe(model, seed, alone_emb, label),
         "uniformity": geometry.uniformity(scene_emb),
         "alignment": geometry.alignment(scene_emb, text_emb),
         "tolerance": geometry.tolerance(alone_emb, label),

@@ -89,7 +89,7 @@ def measure(model: clip.Clip, words: tokenizer.Tokenizer, num: int = 1000) -> di
         return torch.cat([model.encode_image(world.render(p, device=device).pixels) for p in parts])
 
     def embed_texts(texts: list[str]) -> Tensor:
-        return model.encode_text(*(t.to(device) for t in words.batch(texts)))
+        return model.encode_text(*words.batch(texts))
 
     found = {}
     preset = world.PRESETS["standard"]
@@ -117,7 +117,7 @@ def main() -> None:
     """Train, measure, save, and record how."""
     parser = argparse.ArgumentParser(description="Train clip-mini.")
     parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / "clip-mini")
-    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
+    parser.add_argument("--smoke", action="store_true", help="a two-hundredth of it, to try it")
     parser.add_argument("--stem", choices=clip.STEMS, default="conv")
     parser.add_argument("--steps", type=int, help="of each stage, instead of its own")
     parser.add_argument("--batch", type=int, help="another number of pictures in a step")
