@@ -36,10 +36,15 @@ def softmax(scene_emb: Tensor, text_emb: Tensor, scale: Tensor | float, same: Te
     return losses.clip_loss(scene_emb, text_emb, scale, same)
 
 
-def training(preset: str, seed: int, num_objects: Any = 2, **dials: Any) -> symbolic.Pairs:
-    """Pairs to learn from; dials are those of world.caption."""
-    scenes = world.sample(NUM_TRAIN, preset, "train", seed, num_objects=num_objects)
+def told(scenes: Sequence[world.Scene], seed: int = 0, **dials: Any) -> symbolic.Pairs:
+    """Scenes and one caption of each, without relations; dials are those of world.caption."""
     return symbolic.pairs(scenes, WORDS, rng=random.Random(seed), **{"relations": False, **dials})
+
+
+def training(preset: str, seed: int, num_objects: Any = 2, **dials: Any) -> symbolic.Pairs:
+    """Pairs to learn from."""
+    scenes = world.sample(NUM_TRAIN, preset, "train", seed, num_objects=num_objects)
+    return told(scenes, seed, **dials)
 
 
 def rows_of(step: int, num: int, batch: int, seed: int) -> Tensor:
@@ -83,11 +88,6 @@ def learn(
 def embed(model: symbolic.DualEncoder, pairs: symbolic.Pairs) -> tuple[Tensor, Tensor]:
     """scene_emb and text_emb (n, E) of pairs."""
     return model(pairs)
-
-
-def test_pairs(scenes: Sequence[world.Scene], seed: int = 0, **dials: Any) -> symbolic.Pairs:
-    """Scenes and one full caption of each."""
-    return symbolic.pairs(scenes, WORDS, rng=random.Random(seed), **{"relations": False, **dials})
 
 
 def hits(scene_emb: Tensor, text_emb: Tensor) -> Tensor:

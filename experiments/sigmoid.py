@@ -61,7 +61,7 @@ def with_wrong(pairs: symbolic.Pairs, share: float, seed: int) -> symbolic.Pairs
 @functools.cache
 def gallery() -> symbolic.Pairs:
     """The pairs that are searched."""
-    return dual.test_pairs(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
+    return dual.told(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
 
 
 def hits(model: symbolic.DualEncoder) -> Tensor:

@@ -56,7 +56,7 @@ def moved(text_emb: Tensor, scene_emb: Tensor) -> Tensor:
 @functools.cache
 def gallery() -> symbolic.Pairs:
     """The pairs that are searched."""
-    return dual.test_pairs(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
+    return dual.told(retrieval.gallery(NUM_GALLERY, PRESET, num_objects=2, seed=7))
 
 
 @torch.no_grad()

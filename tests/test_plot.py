@@ -79,6 +79,20 @@ def test_lines_run_through_their_points():
     assert plot.lines({"a": ([1, 10], [2, 3])}, "x", "y", log="xy").axes[0].get_yscale() == "log"
 
 
+def test_lines_have_a_dot_for_each_seed():
+    curves = {"a": ([1, 2], [3.0, 4.0]), "b": ([1, 2], [0.0, 1.0])}
+    ax = plot.lines(curves, "x", "y", dots={"b": np.array([[0, 0], [0, 2]])}).axes[0]
+    assert [line.get_ydata().tolist() for line in ax.lines[2:]] == [[0, 0], [0, 2]]
+    assert all(line.get_linestyle() == "None" for line in ax.lines[2:])
+
+
+def test_a_logarithmic_axis_names_the_values_that_were_tried():
+    ax = plot.lines({"a": ([1, 2, 16], [3, 4, 5]), "b": ([0.5], [3])}, "x", "y", log="x").axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.5", "1", "2", "16"]
+    many = plot.lines({"a": (range(1, 20), range(19))}, "x", "y", log="x").axes[0]
+    assert len(many.get_xticks()) < 19
+
+
 def test_histograms_have_equal_areas():
     groups = {"few": torch.linspace(0, 1, 50), "many": torch.linspace(0, 2, 5000)}
     ax = plot.histograms(groups, "value", bins=20).axes[0]

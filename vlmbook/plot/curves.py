@@ -23,10 +23,11 @@ def lines(
     line: float | None = None,
     line_label: str = "",
     log: str = "",
+    dots: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
     """Curves {name: (x, y)}; the axes that log names, "x", "y" or "xy", are logarithmic.
 
-    A dashed line marks a target.
+    A dashed line marks a target; dots has single seeds, (num, len(x)), of curves that are means.
     """
     figure = plt.figure(figsize=(WIDTH, 2.9), layout="constrained")
     ax = figure.subplots()
@@ -34,11 +35,17 @@ def lines(
         x, y = np.asarray(x), np.asarray(y)
         color, mark = COLORS[k % len(COLORS)], MARKS[k % len(MARKS)] if len(x) < 20 else None
         ax.plot(x, y, lw=1.6, marker=mark, ms=3.5, color=color, label=name)
+        for seed in (dots or {}).get(name, ()):
+            ax.plot(x, seed, ".", ms=4, color=color, alpha=0.45)
     if line is not None:
         ax.axhline(line, color=GRAY, ls="--", lw=1)
         ax.annotate(line_label, (0.01, line), (0, 3), ("axes fraction", "data"), "offset points")
     if "x" in log:
         ax.set_xscale("log")
+        places = sorted({float(value) for x, _ in curves.values() for value in x})
+        if len(places) < 9:  # as they are, not as powers of ten
+            ax.set_xticks(places, [f"{value:g}" for value in places])
+            ax.set_xticks([], minor=True)
     if "y" in log:
         ax.set_yscale("log")
     if len(curves) > 1:
