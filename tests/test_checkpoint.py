@@ -84,6 +84,25 @@ def test_an_interrupted_save_leaves_the_last_good_one(saved, monkeypatch):
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
 
 
+def test_a_writer_killed_between_two_renamings_loses_nothing(saved, monkeypatch):
+    model, folder = saved
+    (folder / "README.md").write_text("a card")
+    rename = Path.rename
+
+    def killed(self, target):
+        if self.name == ".model.partial":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(folder, model, CONFIG, RUN)
+    assert not folder.exists()
+    checkpoint.save(folder, model, CONFIG, RUN)
+    assert (folder / "README.md").read_text() == "a card"
+
+
 def cut(path, size):
     path.write_bytes(path.read_bytes()[:size])
 

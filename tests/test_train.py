@@ -4,6 +4,7 @@ import datetime
 import io
 import json
 import os
+import shutil
 import warnings
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -288,7 +289,7 @@ def test_folders_that_hold_anything_else_are_left_alone(whole, tmp_path):
     work = tmp_path / "thesis" / "chapter.txt"
     work.parent.mkdir()
     fit(Toy(), squares, points, Settings(1, 8), work.parent)  # an empty one is taken
-    train.shutil.rmtree(work.parent)
+    shutil.rmtree(work.parent)
     work.parent.mkdir()
     work.write_text("years of work")
     with pytest.raises(TrainingError, match="thesis holds something else than a run; pass another"):

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vlmbook import clip, tokenizer
+from vlmbook import clip, folders, tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 KINDS = {"clip": (clip.Config, clip.build)}  # what config.json calls a model, and how it is made
@@ -59,13 +59,14 @@ def save(
     state = {name: _stored(value, half) for name, value in model.state_dict().items()}
     weights = safetensors.torch.save(state)
     about = {"kind": kind, "sha256": hashlib.sha256(weights).hexdigest(), **asdict(config)}
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed writer has left
-    partial.mkdir(parents=True)
+    partial = folders.begin(folder)
     (partial / "model.safetensors").write_bytes(weights)
     (partial / "config.json").write_text(json.dumps(about, indent=1) + "\n", "utf8")
     (partial / "run.json").write_text(json.dumps(dict(run), indent=1) + "\n", "utf8")
-    _swap(partial, folder)
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in FILES:  # a model card, a tokenizer
+            (shutil.copytree if path.is_dir() else shutil.copy2)(path, partial / path.name)
+    folders.finish(folder)
     return folder
 
 
@@ -166,16 +167,3 @@ def _bytes(path: Path) -> bytes:
 def _stored(value: Tensor, half: bool) -> Tensor:
     value = value.detach().cpu().contiguous()
     return value.half() if half and value.is_floating_point() else value
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put a finished folder in the place of another, and keep what else was in that one."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        for path in folder.iterdir():
-            if path.name not in FILES:  # a model card, a tokenizer
-                (shutil.copytree if path.is_dir() else shutil.copy2)(path, new / path.name)
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

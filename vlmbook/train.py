@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable
@@ -28,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import TqdmWarning, tqdm
 
+from vlmbook import folders
 from vlmbook.losses import clip_loss
 
 with warnings.catch_warnings():
@@ -230,27 +230,17 @@ def _check(step: int, loss: Tensor, length: Tensor, folder: str | Path | None) -
 
 def _keep(accelerator: Accelerator, folder: Path, settings: Settings, history: History) -> None:
     """Write all that is needed to go on; the folder is the last whole one at any moment."""
-    partial, old = _beside(folder)
     if accelerator.is_main_process:
-        for left in (partial, old):  # by a killed run
-            shutil.rmtree(left, ignore_errors=True)
-        partial.mkdir(parents=True)
+        folders.begin(folder)
     accelerator.wait_for_everyone()
+    partial = folders.coming(folder)
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         progress = {"settings": asdict(settings), **asdict(history)}
         (partial / PROGRESS).write_text(json.dumps(progress), "utf8")
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        folders.finish(folder)
     accelerator.wait_for_everyone()
-
-
-def _beside(folder: Path) -> tuple[Path, Path]:
-    """Where the next state is written, and where the last one waits until that is in place."""
-    return folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
 
 
 def _resumed(accelerator: Accelerator, folder: str | Path | None, settings: Settings) -> History:
@@ -258,9 +248,8 @@ def _resumed(accelerator: Accelerator, folder: str | Path | None, settings: Sett
     if folder is None:
         return History()
     folder = Path(folder)
-    _, old = _beside(folder)
-    if accelerator.is_main_process and old.exists() and not folder.exists():
-        old.rename(folder)  # killed while the new one was to take its place
+    if accelerator.is_main_process:
+        folders.recover(folder)
     accelerator.wait_for_everyone()
     if not (folder / PROGRESS).is_file():
         if folder.exists() and any(folder.iterdir()):  # all of it would be removed

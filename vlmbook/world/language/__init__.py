@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlmbook.world.balance import balanced_relations
@@ -141,18 +142,14 @@ def prompts(
     words = LANGUAGES[one_of(language, LANGUAGES, "language")]
     for attribute, value in attributes.items():
         word(attribute, value, language)  # complains of what does not exist
-    one_of(which, ("seen", "held_out", "all"), "templates")
     mention = Mention(Thing(**attributes), count)
-    used = [t for n, t in enumerate(words.LISTS, 1) if _allowed(n, which)]
-    return [words.fill(template, [mention], {}) for template in used]
+    return [words.fill(template, [mention], {}) for _, template in _among(words.LISTS, which)]
 
 
 def template_names(language: str = "en", which: str = "all") -> list[str]:
     """The names of a language's templates: "seen", "held_out" or "all" of them."""
     words = LANGUAGES[one_of(language, LANGUAGES, "language")]
-    one_of(which, ("seen", "held_out", "all"), "templates")
-    numbers = range(1, len(words.LISTS) + len(words.RELATIONAL) + 1)
-    return [f"{language}-{n:02d}" for n in numbers if _allowed(n, which)]
+    return [f"{language}-{n:02d}" for n, _ in _among([*words.LISTS, *words.RELATIONAL], which)]
 
 
 def varying(scene: Scene) -> tuple[str, ...]:
@@ -180,13 +177,18 @@ def _template(
     pool, first: int, scene: Scene, which: str | None, rng: random.Random
 ) -> tuple[int, str]:
     which = which or ("held_out" if scene.split == "template_holdout" else "seen")
+    return rng.choice(_among(pool, which, first))
+
+
+def _among(pool: Sequence[str], which: str, first: int = 0) -> list[tuple[int, str]]:
+    """The "seen", "held_out" or "all" templates of a pool, with their numbers from first + 1 on."""
     one_of(which, ("seen", "held_out", "all"), "templates")
-    numbered = [(first + n, t) for n, t in enumerate(pool, 1) if _allowed(first + n, which)]
-    return rng.choice(numbered)
-
-
-def _allowed(number: int, which: str) -> bool:
-    return which == "all" or (number % HELD_OUT == 0) == (which == "held_out")
+    numbered = enumerate(pool, first + 1)
+    return [
+        (n, t)
+        for n, t in numbered
+        if which == "all" or (n % HELD_OUT == 0) == (which == "held_out")
+    ]
 
 
 def _grouped(things: list[Thing], counts: str, rng: random.Random) -> list[Mention]:
