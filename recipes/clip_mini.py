@@ -117,7 +117,7 @@ def main() -> None:
     """Train, measure, save, and record how."""
     parser = argparse.ArgumentParser(description="Train clip-mini.")
     parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / "clip-mini")
-    parser.add_argument("--smoke", action="store_true", help="a two-hundredth of it, to try it")
+    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
     parser.add_argument("--stem", choices=clip.STEMS, default="conv")
     parser.add_argument("--steps", type=int, help="of each stage, instead of its own")
     parser.add_argument("--batch", type=int, help="another number of pictures in a step")
@@ -157,7 +157,7 @@ def _changed(stage: Stage, smoke: bool, steps: int | None, size: int | None) -> 
     """A stage as the command line wants it."""
     own = stage.settings
     if smoke:
-        own = replace(own, steps=max(1, own.steps // 200), warm_up=5)
+        own = replace(own, steps=max(1, own.steps // 100), warm_up=5)
     return replace(stage, settings=replace(own, steps=steps or own.steps, batch=size or own.batch))
 
 
