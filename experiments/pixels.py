@@ -1,10 +1,12 @@
-"""What lets clip-mini tell exchanged colors, where symbolic CLIPs guess: pictures, or training?
+"""What lets clip-mini tell exchanged colors, where symbolic CLIPs guess?
 
     python experiments/pixels.py [--smoke]
 
-Crosses the two. A nano CLIP of pictures gets the training of experiments/binding.py (48 kinds,
-captions of one form, batches of 64), a symbolic CLIP that of recipes/clip_mini.py. Each gets the
-tests of binding.py, with false captions worded like those of its training. Writes
+Three things set them apart, and each run changes one. A nano CLIP of pictures gets the training of
+the standard run of experiments/binding.py (48 kinds, captions of one form, batches of 64). A
+symbolic CLIP gets the training of recipes/clip_mini.py. And one gets the standard training with
+records in which each object is one of 48 kinds, instead of a color and a shape. Each gets the tests
+of binding.py, with false captions worded like those of its training. Writes
 vlmbook/results/pixels.json. About an hour and a half on one core. Book: clip/limits.md.
 """
 
@@ -40,15 +42,21 @@ def draw(scenes: Scenes) -> Tensor:
     return torch.cat([(world.render(part).pixels * 255).round().byte() for part in parts])
 
 
-def pictures(seed: int, settings: train.Settings) -> dict[str, str]:
-    """A CLIP of pictures after the training that binding.py gives to its standard run."""
+def standard(seed: int) -> tuple[list[world.Scene], Tensor, Tensor]:
+    """Scenes, ids and mask of binding.py's standard run."""
     scenes = world.sample(dual.NUM_TRAIN, "standard", "train", seed, num_objects=2)
     rng = random.Random(seed)
     texts = [
         binding.plain(s, seed * dual.NUM_TRAIN + i, rng.random() < binding.PLACES)
         for i, s in enumerate(scenes)
     ]
-    pixels, (ids, mask) = draw(scenes), dual.WORDS.batch(texts)
+    return scenes, *dual.WORDS.batch(texts)
+
+
+def pictures(seed: int, settings: train.Settings) -> dict[str, str]:
+    """A CLIP of pictures after the standard training."""
+    scenes, ids, mask = standard(seed)
+    pixels = draw(scenes)
     torch.manual_seed(seed)
     model = clip.build(clip.nano(len(dual.WORDS)))
 
@@ -58,13 +66,38 @@ def pictures(seed: int, settings: train.Settings) -> dict[str, str]:
         return pixels[rows] / 255, ids[rows, :longest], mask[rows, :longest]
 
     train.fit(model, train.contrastive, batch, replace(settings, rate=1e-3, precision="bf16"))
-    model.eval()
 
     def encode(scenes: Scenes) -> Tensor:
         parts = draw(scenes).split(CHUNK)
         return torch.cat([model.encode_image(part / 255) for part in parts])
 
     return graded(encode, model.encode_text, binding.plain)
+
+
+def by_kind(scenes: Scenes) -> tuple[Tensor, Tensor]:
+    """symbolic.vectors with a place for each kind (B, N, 48 + 2), not for color and shape apart."""
+    objects, present = symbolic.vectors(scenes)
+    preset = world.PRESETS["standard"]
+    kinds = torch.zeros(*present.shape, preset.num_kinds)
+    for scene, rows in zip(scenes, kinds, strict=True):
+        for n, thing in enumerate(scene.objects):
+            color, shape = preset.colors.index(thing.color), preset.shapes.index(thing.shape)
+            rows[n, color * len(preset.shapes) + shape] = 1.0
+    return torch.cat([kinds, objects[..., symbolic.NUM_WORDS :]], -1), present
+
+
+def kinds(seed: int, settings: train.Settings) -> dict[str, str]:
+    """A symbolic CLIP that is told kinds, after the standard training."""
+    scenes, ids, mask = standard(seed)
+    torch.manual_seed(seed)
+    model = symbolic.DualEncoder(symbolic.Config(len(dual.WORDS)))
+    given = by_kind(scenes)
+    project = model.scenes.project
+    model.scenes.project = torch.nn.Linear(given[0].shape[-1], project.out_features)
+    dual.learn(symbolic.Pairs(*given, ids, mask), seed, settings=settings, model=model)
+    return graded(
+        lambda scenes: model.encode_scene(*by_kind(scenes)), model.encode_text, binding.plain
+    )
 
 
 def records(seed: int, settings: train.Settings) -> dict[str, str]:
@@ -78,7 +111,6 @@ def records(seed: int, settings: train.Settings) -> dict[str, str]:
             precision="fp32",
         )
         train.fit(model, functools.partial(bilingual, model), _batches(stage, seed), own)
-    model.eval()
     return graded(
         lambda scenes: model.encode_scene(*symbolic.vectors(scenes)),
         model.encode_text,
@@ -136,6 +168,7 @@ def runs(seed: int, settings: train.Settings) -> dict:
     """All that is trained with a seed."""
     return {
         "pixels": functools.partial(pictures, seed, settings),
+        "kinds": functools.partial(kinds, seed, settings),
         "records, clip-mini's training": functools.partial(records, seed, settings),
     }
 

@@ -48,7 +48,9 @@ def lines(
             ax.set_xticks([], minor=True)
     if "y" in log:
         ax.set_yscale("log")
-    if len(curves) > 1:
+    if len(curves) > 3:  # no room left among them
+        figure.legend(loc="outside right")
+    elif len(curves) > 1:
         ax.legend()
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
