@@ -1,13 +1,13 @@
-"""What lets clip-mini tell exchanged colors, where symbolic CLIPs guess?
+"""What lets clip-mini tell exchanged colors, where the symbolic CLIPs of binding.py guess?
 
-    python experiments/pixels.py [--smoke]
+    python experiments/causes.py [--smoke]
 
-Three things set them apart, and each run changes one. A nano CLIP of pictures gets the training of
-the standard run of experiments/binding.py (48 kinds, captions of one form, batches of 64). A
-symbolic CLIP gets the training of recipes/clip_mini.py. And one gets the standard training with
-records in which each object is one of 48 kinds, instead of a color and a shape. Each gets the tests
-of binding.py, with false captions worded like those of its training. Writes
-vlmbook/results/pixels.json. About an hour and a half on one core. Book: clip/limits.md.
+Several things set them apart. Each run changes one or two of them in the standard run of
+experiments/binding.py (records of objects, 48 kinds, captions of one form, batches of 64, width 64,
+a learning rate of 2e-3): pictures in place of records; clip-mini's training; records that name each
+object's kind in place of its color and shape; other widths and another rate. Each model gets the
+tests of binding.py, with false captions worded like those of its training. Writes
+vlmbook/results/causes.json. About two and a half hours on one core. Book: clip/limits.md.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import clip_mini
 
 TESTS = ("recolour", "exchange colors")
 STEPS = 1500
+RATE = 1e-3
 CHUNK = 250  # pictures rendered at once
 
 Scenes = Sequence[world.Scene]
@@ -53,19 +54,20 @@ def standard(seed: int) -> tuple[list[world.Scene], Tensor, Tensor]:
     return scenes, *dual.WORDS.batch(texts)
 
 
-def pictures(seed: int, settings: train.Settings) -> dict[str, str]:
-    """A CLIP of pictures after the standard training."""
+def pictures(seed: int, settings: train.Settings, width: int = 128) -> dict[str, str]:
+    """A CLIP of pictures after the standard training, at the rate of the book's other ones."""
     scenes, ids, mask = standard(seed)
     pixels = draw(scenes)
     torch.manual_seed(seed)
-    model = clip.build(clip.nano(len(dual.WORDS)))
+    config = clip.nano(len(dual.WORDS))
+    model = clip.build(replace(config, image_width=width, text_width=width, shared=width))
 
     def batch(step: int, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         rows = dual.rows_of(step, len(scenes), settings.batch, seed)[part]
         longest = int(mask[rows].sum(1).max())
         return pixels[rows] / 255, ids[rows, :longest], mask[rows, :longest]
 
-    train.fit(model, train.contrastive, batch, replace(settings, rate=1e-3, precision="bf16"))
+    train.fit(model, train.contrastive, batch, replace(settings, rate=RATE, precision="bf16"))
 
     def encode(scenes: Scenes) -> Tensor:
         parts = draw(scenes).split(CHUNK)
@@ -97,6 +99,22 @@ def kinds(seed: int, settings: train.Settings) -> dict[str, str]:
     dual.learn(symbolic.Pairs(*given, ids, mask), seed, settings=settings, model=model)
     return graded(
         lambda scenes: model.encode_scene(*by_kind(scenes)), model.encode_text, binding.plain
+    )
+
+
+def sized(
+    seed: int, settings: train.Settings, width: int = 64, rate: float = dual.SETTINGS.rate
+) -> dict[str, str]:
+    """A symbolic CLIP of another size or learning rate after the standard training."""
+    scenes, ids, mask = standard(seed)
+    torch.manual_seed(seed)
+    model = symbolic.DualEncoder(symbolic.Config(len(dual.WORDS), width=width, shared=width))
+    pairs = symbolic.Pairs(*symbolic.vectors(scenes), ids, mask)
+    dual.learn(pairs, seed, settings=replace(settings, rate=rate), model=model)
+    return graded(
+        lambda scenes: model.encode_scene(*symbolic.vectors(scenes)),
+        model.encode_text,
+        binding.plain,
     )
 
 
@@ -166,12 +184,18 @@ def graded(
 
 def runs(seed: int, settings: train.Settings) -> dict:
     """All that is trained with a seed."""
-    return {
-        "pixels": functools.partial(pictures, seed, settings),
-        "kinds": functools.partial(kinds, seed, settings),
-        "records, clip-mini's training": functools.partial(records, seed, settings),
+    made = {
+        "pixels": pictures,
+        "pixels, width 64": functools.partial(pictures, width=64),
+        "kinds": kinds,
+        "width 32": functools.partial(sized, width=32),
+        "width 128": functools.partial(sized, width=128),
+        "rate 1e-3": functools.partial(sized, rate=RATE),
+        "width 128, rate 1e-3": functools.partial(sized, width=128, rate=RATE),
+        "records, clip-mini's training": records,
     }
+    return {name: functools.partial(make, seed, settings) for name, make in made.items()}
 
 
 if __name__ == "__main__":
-    dual.run("pixels", runs, STEPS)
+    dual.run("causes", runs, STEPS)
