@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlmbook import clip, tokenizer, train
 
-BATCH, TOKENS, STEPS, ROUNDS = 64, 16, 8, 5
+BATCH, TOKENS, STEPS, ROUNDS = 64, 16, 8, 9
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -91,6 +91,15 @@ def test_a_logarithmic_axis_names_the_values_that_were_tried():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0.5", "1", "2", "16"]
     many = plot.lines({"a": (range(1, 20), range(19))}, "x", "y", log="x").axes[0]
     assert len(many.get_xticks()) < 19
+    long = plot.lines({"a": ([47.2651, 31175, 51835], range(3))}, "x", "y", log="x").axes[0]
+    assert 47.2651 not in long.get_xticks()
+
+
+def test_the_names_of_many_curves_stand_beside_them():
+    curves = {name: ([1, 2], [3.0, 4.0]) for name in "abcd"}
+    figure = plot.lines(curves, "x", "y")
+    assert figure.axes[0].get_legend() is None
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == list(curves)
 
 
 def test_histograms_have_equal_areas():

@@ -43,8 +43,9 @@ def lines(
     if "x" in log:
         ax.set_xscale("log")
         places = sorted({float(value) for x, _ in curves.values() for value in x})
-        if len(places) < 9:  # as they are, not as powers of ten
-            ax.set_xticks(places, [f"{value:g}" for value in places])
+        told = [f"{value:g}" for value in places]
+        if len(places) < 9 and max(map(len, told)) < 5:  # as they are, not as powers of ten
+            ax.set_xticks(places, told)
             ax.set_xticks([], minor=True)
     if "y" in log:
         ax.set_yscale("log")
