@@ -118,6 +118,7 @@ def main() -> None:
     rows += [row(**r) for r in bench_book.run()]
     result = {
         **checkpoint.provenance([0]),
+        "command": "make bench",
         "rows": rows,
     }
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf8")
