@@ -13,7 +13,7 @@ import yaml
 from scipy import stats
 
 from vlmbook import evaluate
-from vlmbook.evaluate import EXPECTATIONS, Estimate, Expectation
+from vlmbook.evaluate import EXPECTATIONS, Estimate, Expectation, estimates
 
 SHIPPED = EXPECTATIONS.read_text("utf8")
 BIBLIOGRAPHY = Path(__file__).resolve().parent.parent / "book" / "references.bib"
@@ -94,7 +94,7 @@ def test_the_bootstrap_depends_on_its_seed_and_hardly():
 
 
 def test_bootstraps_hold_the_truth(monkeypatch):
-    monkeypatch.setattr(evaluate, "RESAMPLES", 500)
+    monkeypatch.setattr(estimates, "RESAMPLES", 500)
     rng = np.random.default_rng(2)
     true_a, true_b = (s.mean() for s in answers(rng, 500_000, shared=True))
     held = []
@@ -134,7 +134,7 @@ def test_over_seeds_is_students_interval():
 
 
 def test_over_seeds_holds_the_mean_where_the_bootstrap_is_too_narrow(monkeypatch):
-    monkeypatch.setattr(evaluate, "RESAMPLES", 200)
+    monkeypatch.setattr(estimates, "RESAMPLES", 200)
     runs = np.random.default_rng(5).normal(0.7, 0.1, (600, 5))
 
     def held(method):

@@ -11,21 +11,17 @@ Wilson 1927, Efron 1979. Book: concepts/evaluation.md.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch.nn.functional as F
 import yaml
 from numpy.typing import ArrayLike
 from scipy import stats
-from torch import Tensor
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-EXPECTATIONS = Path(__file__).parent / "results" / "expectations.yml"
+EXPECTATIONS = Path(__file__).parent.parent / "results" / "expectations.yml"
 
 
 @dataclass(frozen=True)
@@ -137,49 +133,6 @@ def over_seeds_and_items(scores: ArrayLike, level: float = LEVEL) -> Estimate:
         )
         reach = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
     return Estimate(center, center - reach, center + reach, num_items, level)
-
-
-def class_embeddings(text_emb: Tensor) -> Tensor:
-    """One vector for each class from K prompts for it: (num_classes, K, E) to (num_classes, E).
-
-    The mean of vectors of length one, brought to length one again.
-
-    Radford et al. 2021, section 3.1.4. Book: clip/measured.md.
-    """
-    if text_emb.dim() != 3:
-        raise ValueError(
-            f"text_emb has shape {tuple(text_emb.shape)}; pass (num_classes, K, E), such as"
-            " text_emb[:, None] for one prompt a class"
-        )
-    return F.normalize(F.normalize(text_emb, dim=-1).mean(1), dim=-1)
-
-
-def winoground(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Two pictures and two captions that differ in who has what: text, image and group score.
-
-    scores (n, 2, 2) are the similarities of picture i (rows) with caption j. An item counts for
-    the text score where each picture prefers its own caption, for the image score where each
-    caption prefers its own picture, for the group score where both hold; equality prefers nothing.
-    Each is (n,) bool. Guessing gives 1/4, 1/4 and 1/6.
-
-    Thrush et al. 2022. Book: clip/limits.md.
-    """
-    if scores.shape[1:] != (2, 2):
-        raise ValueError(
-            f"scores of shape {tuple(scores.shape)} are not (n, 2, 2): pictures, then captions"
-        )
-    (a, b), (c, d) = scores[:, 0].T, scores[:, 1].T
-    text = (a > b) & (d > c)
-    image = (a > c) & (d > b)
-    return text, image, text & image
-
-
-def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> np.ndarray:
-    """Which test answers the most frequent answer of train gets right, (n,) bool."""
-    if not len(train):
-        raise ValueError("there are no answers to learn the most frequent one from")
-    top = Counter(train).most_common(1)[0][0]
-    return np.array([answer == top for answer in test], dtype=bool)
 
 
 @dataclass(frozen=True)
