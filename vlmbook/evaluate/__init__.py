@@ -1,5 +1,16 @@
 """How good, how sure, and whether that is what was expected."""
 
+from vlmbook.evaluate.answers import (
+    Chair,
+    YesNo,
+    chair,
+    exact_match,
+    lenient_yes,
+    normalized,
+    pope,
+    vqa_accuracy,
+    yes_or_no,
+)
 from vlmbook.evaluate.captions import (
     SceneGraph,
     bleu,
@@ -26,26 +37,35 @@ from vlmbook.evaluate.estimates import (
 )
 
 __all__ = [
+    "Chair",
     "EXPECTATIONS",
-    "LEVEL",
     "Estimate",
     "Expectation",
+    "LEVEL",
     "SceneGraph",
     "Verdict",
+    "YesNo",
     "accuracy",
     "bleu",
+    "chair",
     "cider_d",
     "class_embeddings",
+    "exact_match",
     "expectation",
+    "lenient_yes",
     "majority",
     "mean",
+    "normalized",
     "over_seeds",
     "over_seeds_and_items",
     "paired_difference",
+    "pope",
     "rouge_l",
     "scene_graph",
     "syllables",
     "verdict",
+    "vqa_accuracy",
     "winoground",
     "words",
+    "yes_or_no",
 ]
