@@ -1,0 +1,179 @@
+"""From a decoder's next-token logits to a text: greedy, beam search, nucleus sampling.
+
+A decoder is given as step(ids, cache): ids (B, T) are the tokens that it has not read yet, cache
+what it keeps of those that it has, None at first; it gives the logits (B, V) of the token that
+follows, and the new cache, a tensor with B in front or a list, tuple or dict of such.
+
+B texts, T tokens, V vocabulary. Holtzman et al. 2020 for the nucleus. Book: blip.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlmbook.tokenizer import END, PAD
+
+Step = Callable[[Tensor, Any], tuple[Tensor, Any]]
+
+
+class Generated(NamedTuple):
+    """ids (B, T) of what was made, the end token included and padded after it, and the logarithm
+    of each text's probability under the decoder, (B,).
+    """
+
+    ids: Tensor
+    log_prob: Tensor
+
+
+@torch.no_grad()
+def greedy(step: Step, start: Tensor, max_length: int, end: int = END, pad: int = PAD) -> Generated:
+    """Always the most probable token, from start (B, S) on, for at most max_length tokens."""
+    return _one_by_one(step, start, max_length, end, pad, lambda log_prob: log_prob.argmax(1))
+
+
+@torch.no_grad()
+def nucleus(
+    step: Step,
+    start: Tensor,
+    max_length: int,
+    top_p: float = 0.9,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    end: int = END,
+    pad: int = PAD,
+) -> Generated:
+    """Draw each token from the fewest that have a probability of top_p together.
+
+    Logits are divided by the temperature before. log_prob is that of the decoder itself.
+    """
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p {top_p} is not above 0 and at most 1; 0.9 is usual")
+    if not temperature > 0:
+        raise ValueError(f"temperature {temperature} is not above 0; for 0, use greedy")
+
+    def draw(log_prob: Tensor) -> Tensor:
+        prob, order = (log_prob / temperature).softmax(1).sort(dim=1, descending=True)
+        before = prob.cumsum(1) - prob  # the first one is always in
+        place = torch.multinomial(prob.masked_fill(before >= top_p, 0), 1, generator=generator)
+        return order.gather(1, place)[:, 0]
+
+    return _one_by_one(step, start, max_length, end, pad, draw)
+
+
+@torch.no_grad()
+def beam(
+    step: Step,
+    start: Tensor,
+    max_length: int,
+    num_beams: int = 4,
+    length_penalty: float = 1.0,
+    end: int = END,
+    pad: int = PAD,
+) -> Generated:
+    """Keep the num_beams most probable beginnings, and give the best text that has ended.
+
+    Texts are compared by their logarithm of probability over their length to the power of
+    length_penalty: 0 compares probabilities, 1 what a token costs on average. The search ends for a
+    text when no beginning, at its present length, is better than the num_beams ended ones.
+    """
+    _check_length(max_length)
+    if num_beams < 1:
+        raise ValueError(f"num_beams {num_beams} is not 1 or more; 1 is greedy, 4 is usual")
+    num = len(start)
+    first = torch.arange(num, device=start.device) * num_beams
+    ids = start.repeat_interleave(num_beams, 0)
+    total = torch.full((num, num_beams), float("-inf"), device=start.device)
+    total[:, 0] = 0.0  # at first all beams are the same
+    made = ids[:, :0]
+    ended: list[list[tuple[float, float, Tensor]]] = [[] for _ in range(num)]
+    open_texts, cache = [True] * num, None
+    for length in range(1, max_length + 1):
+        logits, cache = step(ids, cache)
+        reached = total[:, :, None] + logits.float().log_softmax(1).unflatten(0, (num, num_beams))
+        size = reached.shape[-1]
+        best, place = reached.flatten(1).topk(min(2 * num_beams, reached[0].numel()))
+        beams, tokens = place // size, place % size
+        rows, chosen = [], []
+        for n in range(num):
+            kept = []
+            for rank, (value, b, token) in enumerate(
+                zip(best[n].tolist(), beams[n].tolist(), tokens[n].tolist(), strict=True)
+            ):
+                row = n * num_beams + b
+                if token != end:
+                    kept.append((value, row, token))
+                elif open_texts[n] and rank < num_beams and value > float("-inf"):
+                    text = torch.cat([made[row], made.new_tensor([end])])
+                    ended[n].append((value / length**length_penalty, value, text))
+            kept = kept[:num_beams]
+            kept += [(float("-inf"), n * num_beams, pad)] * (num_beams - len(kept))
+            ended[n] = sorted(ended[n], key=lambda found: -found[0])[:num_beams]
+            full = len(ended[n]) == num_beams
+            if full and best[n][0].item() / length**length_penalty <= ended[n][-1][0]:
+                open_texts[n] = False
+            total[n] = torch.tensor([value for value, _, _ in kept])
+            rows += [row for _, row, _ in kept]
+            chosen += [token for _, _, token in kept]
+        picked = torch.tensor(rows, device=start.device)
+        ids = torch.tensor(chosen, device=start.device)[:, None]
+        made = torch.cat([made[picked], ids], 1)
+        cache = _pick(cache, picked)
+        if not any(open_texts):
+            break
+    texts, values = [], []
+    for n in range(num):
+        unfinished = [
+            (total[n, b].item() / made.shape[1] ** length_penalty, total[n, b].item(), made[row])
+            for b, row in enumerate(range(first[n], first[n] + num_beams))
+            if open_texts[n]
+        ]
+        _, value, text = max(ended[n] + unfinished, key=lambda found: found[0])
+        texts.append(text)
+        values.append(value)
+    padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
+    return Generated(padded, torch.tensor(values, device=start.device))
+
+
+def _one_by_one(
+    step: Step,
+    start: Tensor,
+    max_length: int,
+    end: int,
+    pad: int,
+    choose: Callable[[Tensor], Tensor],
+) -> Generated:
+    """Let choose pick each token from the logarithms of the probabilities, (B, V) to (B,)."""
+    _check_length(max_length)
+    going = torch.ones(len(start), dtype=torch.bool, device=start.device)
+    log_prob = torch.zeros(len(start), device=start.device)
+    made, ids, cache = [], start, None
+    while going.any() and len(made) < max_length:
+        logits, cache = step(ids, cache)
+        known = logits.float().log_softmax(1)
+        token = choose(known)
+        log_prob += known.gather(1, token[:, None])[:, 0] * going
+        token = token.masked_fill(~going, pad)
+        made.append(token)
+        going = going & (token != end)
+        ids = token[:, None]
+    return Generated(torch.stack(made, 1), log_prob)
+
+
+def _pick(cache: Any, rows: Tensor) -> Any:
+    """The rows of a cache that beams go on with."""
+    if isinstance(cache, Tensor):
+        return cache[rows]
+    if isinstance(cache, dict):
+        return {key: _pick(value, rows) for key, value in cache.items()}
+    if isinstance(cache, list | tuple):
+        return type(cache)(_pick(value, rows) for value in cache)
+    return cache
+
+
+def _check_length(max_length: int) -> None:
+    if max_length < 1:
+        raise ValueError(f"max_length {max_length} is not 1 or more; it counts the tokens to make")
