@@ -33,6 +33,8 @@ NAMED = {"full": ("size", "color", "material", "shape")}  # what captions of a p
 PLACES = 0.3  # so many captions of training tell a relation
 
 Say = Callable[[world.Scene, int, bool], str]
+Encode = Callable[[Sequence[world.Scene]], Tensor]  # to (n, E)
+EncodeText = Callable[[Tensor, Tensor], Tensor]  # ids and mask (n, T) to (n, E)
 
 
 def plain(scene: world.Scene, seed: int, places: bool = False) -> str:
@@ -102,12 +104,19 @@ def items(preset: str, kind: str, say: Say = plain) -> list[tuple[world.Scene, s
     return found
 
 
+def of_objects(model: symbolic.DualEncoder) -> Encode:
+    """How a symbolic model encodes scenes."""
+    return lambda scenes: model.encode_scene(*symbolic.vectors(scenes))
+
+
 @torch.no_grad()
-def chosen(model: symbolic.DualEncoder, tests: Sequence[tuple[world.Scene, str, str]]) -> Tensor:
+def chosen(
+    encode: Encode, encode_text: EncodeText, tests: Sequence[tuple[world.Scene, str, str]]
+) -> Tensor:
     """Whether the true caption scores strictly higher: (n,) bool."""
     scenes, true, false = zip(*tests, strict=True)
-    scene_emb = model.encode_scene(*symbolic.vectors(scenes))
-    scores = [(scene_emb * model.encode_text(*dual.WORDS.batch(t))).sum(1) for t in (true, false)]
+    scene_emb = encode(scenes)
+    scores = [(scene_emb * encode_text(*dual.WORDS.batch(t))).sum(1) for t in (true, false)]
     return scores[0] > scores[1]
 
 
@@ -119,9 +128,20 @@ def winoground(model: symbolic.DualEncoder, preset: str, say: Say = plain) -> Te
         twin = world.swap_attributes(scene, rng=random.Random(scene.index))
         pairs.append((scene, twin, true, false))
     first, second, true, false = zip(*pairs, strict=True)
-    seen = torch.stack([model.encode_scene(*symbolic.vectors(s)) for s in (first, second)], 1)
+    seen = torch.stack([of_objects(model)(s) for s in (first, second)], 1)
     read = torch.stack([model.encode_text(*dual.WORDS.batch(t)) for t in (true, false)], 1)
     return seen @ read.transpose(1, 2)
+
+
+def examples(
+    preset: str, seed: int, say: Say = plain
+) -> tuple[list[world.Scene], list[int], list[str]]:
+    """Scenes of training, the seeds of their captions, and the captions."""
+    scenes = world.sample(dual.NUM_TRAIN, preset, "train", seed, num_objects=2)
+    seeds = [seed * dual.NUM_TRAIN + i for i in range(len(scenes))]
+    rng = random.Random(seed)
+    texts = [say(s, n, rng.random() < PLACES) for s, n in zip(scenes, seeds, strict=True)]
+    return scenes, seeds, texts
 
 
 def train_with(
@@ -131,10 +151,7 @@ def train_with(
 
     The false captions are negatives for the scenes and have no scene of their own, as in NegCLIP.
     """
-    scenes = world.sample(dual.NUM_TRAIN, preset, "train", seed, num_objects=2)
-    seeds = [seed * dual.NUM_TRAIN + i for i in range(len(scenes))]
-    rng = random.Random(seed)
-    true = [say(s, n, rng.random() < PLACES) for s, n in zip(scenes, seeds, strict=True)]
+    scenes, seeds, true = examples(preset, seed, say)
     pairs = symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(true))
     if negatives == "none":
         return dual.learn(pairs, seed, settings=settings)[0]
@@ -166,19 +183,29 @@ def gallery(preset: str) -> list[world.Scene]:
     return list(different.values())[:NUM_GALLERY]
 
 
-def graded(model: symbolic.DualEncoder, preset: str, say: Say = plain) -> dict:
-    """What a model got right, a digit an item, by test; R@1 counts directions, 0 to 2.
-
-    twins has the four cosines of each of Winoground's items.
-    """
-    found = {kind: dual.digits(chosen(model, items(preset, kind, say))) for kind in TESTS}
+@torch.no_grad()
+def right(
+    encode: Encode,
+    encode_text: EncodeText,
+    preset: str,
+    say: Say = plain,
+    tests: Sequence[str] = TESTS,
+) -> dict[str, str]:
+    """What was right, a digit an item, by test; R@1 counts directions, 0 to 2."""
+    found = {
+        kind: dual.digits(chosen(encode, encode_text, items(preset, kind, say))) for kind in tests
+    }
     scenes = gallery(preset)
     texts = [say(s, s.index, False) for s in scenes]
-    pairs = symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(texts))
+    found["R@1"] = dual.digits(dual.hits(encode(scenes), encode_text(*dual.WORDS.batch(texts))))
+    return found
+
+
+def graded(model: symbolic.DualEncoder, preset: str, say: Say = plain) -> dict:
+    """What a model got right, and in twins the four cosines of each of Winoground's items."""
     twins = winoground(model, preset, say).flatten(1).tolist()
     return {
-        **found,
-        "R@1": dual.digits(dual.hits(*dual.embed(model, pairs))),
+        **right(of_objects(model), model.encode_text, preset, say),
         "twins": [[round(x, 4) for x in four] for four in twins],
     }
 

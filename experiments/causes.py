@@ -13,7 +13,6 @@ vlmbook/results/causes.json. About two and a half hours on one core. Book: clip/
 from __future__ import annotations
 
 import functools
-import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,17 +23,23 @@ import dual
 import torch
 from torch import Tensor
 
-from vlmbook import clip, losses, symbolic, train, world
+from vlmbook import clip, symbolic, train, world
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
 import clip_mini
 
 TESTS = ("recolour", "exchange colors")
-STEPS = 1500
 RATE = 1e-3
 CHUNK = 250  # pictures rendered at once
 
 Scenes = Sequence[world.Scene]
+
+
+def graded(
+    encode: binding.Encode, encode_text: binding.EncodeText, say: binding.Say = binding.plain
+) -> dict[str, str]:
+    """What a model got right in the tests of the standard world."""
+    return binding.right(encode, encode_text, "standard", say, TESTS)
 
 
 def draw(scenes: Scenes) -> Tensor:
@@ -45,12 +50,7 @@ def draw(scenes: Scenes) -> Tensor:
 
 def standard(seed: int) -> tuple[list[world.Scene], Tensor, Tensor]:
     """Scenes, ids and mask of binding.py's standard run."""
-    scenes = world.sample(dual.NUM_TRAIN, "standard", "train", seed, num_objects=2)
-    rng = random.Random(seed)
-    texts = [
-        binding.plain(s, seed * dual.NUM_TRAIN + i, rng.random() < binding.PLACES)
-        for i, s in enumerate(scenes)
-    ]
+    scenes, _, texts = binding.examples("standard", seed)
     return scenes, *dual.WORDS.batch(texts)
 
 
@@ -73,7 +73,7 @@ def pictures(seed: int, settings: train.Settings, width: int = 128) -> dict[str,
         parts = draw(scenes).split(CHUNK)
         return torch.cat([model.encode_image(part / 255) for part in parts])
 
-    return graded(encode, model.encode_text, binding.plain)
+    return graded(encode, model.encode_text)
 
 
 def by_kind(scenes: Scenes) -> tuple[Tensor, Tensor]:
@@ -97,9 +97,7 @@ def kinds(seed: int, settings: train.Settings) -> dict[str, str]:
     project = model.scenes.project
     model.scenes.project = torch.nn.Linear(given[0].shape[-1], project.out_features)
     dual.learn(symbolic.Pairs(*given, ids, mask), seed, settings=settings, model=model)
-    return graded(
-        lambda scenes: model.encode_scene(*by_kind(scenes)), model.encode_text, binding.plain
-    )
+    return graded(lambda scenes: model.encode_scene(*by_kind(scenes)), model.encode_text)
 
 
 def sized(
@@ -111,75 +109,30 @@ def sized(
     model = symbolic.DualEncoder(symbolic.Config(len(dual.WORDS), width=width, shared=width))
     pairs = symbolic.Pairs(*symbolic.vectors(scenes), ids, mask)
     dual.learn(pairs, seed, settings=replace(settings, rate=rate), model=model)
-    return graded(
-        lambda scenes: model.encode_scene(*symbolic.vectors(scenes)),
-        model.encode_text,
-        binding.plain,
-    )
+    return graded(binding.of_objects(model), model.encode_text)
 
 
 def records(seed: int, settings: train.Settings) -> dict[str, str]:
     """A symbolic CLIP after clip-mini's training, with scenes and captions of its own."""
     torch.manual_seed(seed)
     model = symbolic.DualEncoder(symbolic.Config(len(dual.WORDS)))
+
+    def loss(forward: Callable, batch: symbolic.Pairs) -> Tensor:
+        return train.contrastive(lambda pairs: (*forward(pairs), model.scale), (batch,))
+
     for stage in clip_mini.STAGES:
-        own = replace(
-            stage.settings,
-            steps=round(stage.settings.steps * settings.steps / STEPS),
-            precision="fp32",
-        )
-        train.fit(model, functools.partial(bilingual, model), _batches(stage, seed), own)
-    return graded(
-        lambda scenes: model.encode_scene(*symbolic.vectors(scenes)),
-        model.encode_text,
-        binding.templated,
-    )
+        stage = replace(stage, seed=10 * (seed + 1) + stage.seed)  # each seed has its own scenes
+        steps = round(stage.settings.steps * settings.steps / dual.SETTINGS.steps)
+        own = replace(stage.settings, steps=steps, precision="fp32")
+        train.fit(model, loss, functools.partial(objects, stage=stage), own)
+    return graded(binding.of_objects(model), model.encode_text, binding.templated)
 
 
-def _batches(stage: clip_mini.Stage, seed: int) -> Callable[[int, slice], symbolic.Pairs]:
-    """What a stage shows, as records; each of our seeds has its own scenes."""
-    size = stage.settings.batch
-
-    def batch(step: int, part: slice) -> symbolic.Pairs:
-        preset, num_objects = stage.mix[step % len(stage.mix)]
-        scenes = world.sample(
-            len(range(size)[part]),
-            preset,
-            "train",
-            10 * (seed + 1) + stage.seed,
-            num_objects=num_objects,
-            start=step * size + part.start,
-        )
-        texts = [clip_mini.caption(s, lang) for lang in clip_mini.LANGUAGES for s in scenes]
-        return symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(texts))
-
-    return batch
-
-
-def bilingual(model: symbolic.DualEncoder, forward: Callable, batch: symbolic.Pairs) -> Tensor:
-    """train.contrastive for scenes: the mean over the two captions of each."""
-    scene_emb, text_emb = forward(batch)
-    sets = text_emb.split(len(scene_emb))
-    return sum(losses.clip_loss(scene_emb, texts, model.scale) for texts in sets) / len(sets)
-
-
-@torch.no_grad()
-def graded(
-    encode: Callable[[Scenes], Tensor],
-    encode_text: Callable[[Tensor, Tensor], Tensor],
-    say: binding.Say,
-) -> dict[str, str]:
-    """What a model got right in each test, a digit an item; R@1 counts directions, 0 to 2."""
-    found = {}
-    for kind in TESTS:
-        scenes, *texts = zip(*binding.items("standard", kind, say), strict=True)
-        image_emb = encode(scenes)
-        true, false = ((image_emb * encode_text(*dual.WORDS.batch(t))).sum(1) for t in texts)
-        found[kind] = dual.digits(true > false)
-    scenes = binding.gallery("standard")
-    texts = [say(s, s.index, False) for s in scenes]
-    found["R@1"] = dual.digits(dual.hits(encode(scenes), encode_text(*dual.WORDS.batch(texts))))
-    return found
+def objects(step: int, part: slice, stage: clip_mini.Stage) -> symbolic.Pairs:
+    """What clip_mini.batch gives, with records in place of pixels."""
+    scenes = clip_mini.scenes_of(step, part, stage)
+    texts = [clip_mini.caption(s, lang) for lang in clip_mini.LANGUAGES for s in scenes]
+    return symbolic.Pairs(*symbolic.vectors(scenes), *dual.WORDS.batch(texts))
 
 
 def runs(seed: int, settings: train.Settings) -> dict:
@@ -198,4 +151,4 @@ def runs(seed: int, settings: train.Settings) -> dict:
 
 
 if __name__ == "__main__":
-    dual.run("causes", runs, STEPS)
+    dual.run("causes", runs)

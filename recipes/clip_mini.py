@@ -57,14 +57,19 @@ RELATIONS = 0.3  # so many captions may tell a relation
 KEEP_EVERY = 250
 
 
+def scenes_of(step: int, part: slice, stage: Stage) -> list[world.Scene]:
+    """What some rows of a step show."""
+    num = len(range(stage.settings.batch)[part])
+    start = step * stage.settings.batch + part.start
+    preset, num_objects = stage.mix[step % len(stage.mix)]
+    return world.sample(num, preset, "train", stage.seed, num_objects=num_objects, start=start)
+
+
 def batch(
     step: int, part: slice, stage: Stage, words: tokenizer.Tokenizer, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (b, 3, 64, 64) of some rows of a step, ids and mask (2 b, T): English, then Korean."""
-    num = len(range(stage.settings.batch)[part])
-    start = step * stage.settings.batch + part.start
-    preset, num_objects = stage.mix[step % len(stage.mix)]
-    scenes = world.sample(num, preset, "train", stage.seed, num_objects=num_objects, start=start)
+    scenes = scenes_of(step, part, stage)
     texts = [caption(scene, language) for language in LANGUAGES for scene in scenes]
     return world.render(scenes, device=device).pixels, *words.batch(texts)
 
