@@ -133,6 +133,20 @@ def _twin(scene):
         return None
 
 
+def test_inventions():
+    scene = next(s for s in world.sample(20, "full", num_objects=2) if _shapes(s) == 2)
+    there = [o.shape for o in scene.objects]
+    absent = next(s for s in world.SHAPES if s not in there)
+    true = world.caption(scene, relations=False)
+    assert evaluate.chair([true], [scene]) == (0, 0, 1)
+    texts = [f"A red {there[0]} and a blue {absent}.", true, "Hm."]  # a wrong color is no invention
+    assert evaluate.chair(texts, [scene] * 3) == (1 / 4, 1 / 3, 3 / 6)
+
+
+def _shapes(scene):
+    return len({o.shape for o in scene.objects})
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="1 sets of references don't fit 2 captions"):
         evaluate.bleu(["a", "b"], [["a"]])

@@ -84,7 +84,6 @@ def beam(
     if num_beams < 1:
         raise ValueError(f"num_beams {num_beams} is not 1 or more; 1 is greedy, 4 is usual")
     num = len(start)
-    first = torch.arange(num, device=start.device) * num_beams
     ids = start.repeat_interleave(num_beams, 0)
     total = torch.full((num, num_beams), float("-inf"), device=start.device)
     total[:, 0] = 0.0  # at first all beams are the same
@@ -94,29 +93,24 @@ def beam(
     for length in range(1, max_length + 1):
         logits, cache = step(ids, cache)
         reached = total[:, :, None] + logits.float().log_softmax(1).unflatten(0, (num, num_beams))
-        size = reached.shape[-1]
         best, place = reached.flatten(1).topk(min(2 * num_beams, reached[0].numel()))
-        beams, tokens = place // size, place % size
         rows, chosen = [], []
         for n in range(num):
-            kept = []
-            for rank, (value, b, token) in enumerate(
-                zip(best[n].tolist(), beams[n].tolist(), tokens[n].tolist(), strict=True)
-            ):
-                row = n * num_beams + b
-                if token != end:
-                    kept.append((value, row, token))
-                elif open_texts[n] and rank < num_beams and value > float("-inf"):
-                    text = torch.cat([made[row], made.new_tensor([end])])
-                    ended[n].append((value / length**length_penalty, value, text))
-            kept = kept[:num_beams]
-            kept += [(float("-inf"), n * num_beams, pad)] * (num_beams - len(kept))
-            ended[n] = sorted(ended[n], key=lambda found: -found[0])[:num_beams]
-            full = len(ended[n]) == num_beams
-            if full and best[n][0].item() / length**length_penalty <= ended[n][-1][0]:
-                open_texts[n] = False
+            kept, over = _divide(best[n], place[n], reached.shape[-1], num_beams, end)
+            kept += [(float("-inf"), 0, pad)] * (num_beams - len(kept))
+            if open_texts[n]:
+                texts = [
+                    torch.cat([made[n * num_beams + b], made.new_tensor([end])]) for _, b in over
+                ]
+                ended[n] += [
+                    (value / length**length_penalty, value, text)
+                    for (value, _), text in zip(over, texts, strict=True)
+                ]
+                ended[n] = sorted(ended[n], key=lambda one: -one[0])[:num_beams]
+                full, hope = len(ended[n]) == num_beams, best[n][0].item() / length**length_penalty
+                open_texts[n] = not (full and hope <= ended[n][-1][0])
             total[n] = torch.tensor([value for value, _, _ in kept])
-            rows += [row for _, row, _ in kept]
+            rows += [n * num_beams + b for _, b, _ in kept]
             chosen += [token for _, _, token in kept]
         picked = torch.tensor(rows, device=start.device)
         ids = torch.tensor(chosen, device=start.device)[:, None]
@@ -124,18 +118,32 @@ def beam(
         cache = _pick(cache, picked)
         if not any(open_texts):
             break
-    texts, values = [], []
+    found = []
     for n in range(num):
-        unfinished = [
-            (total[n, b].item() / made.shape[1] ** length_penalty, total[n, b].item(), made[row])
-            for b, row in enumerate(range(first[n], first[n] + num_beams))
-            if open_texts[n]
-        ]
-        _, value, text = max(ended[n] + unfinished, key=lambda found: found[0])
-        texts.append(text)
-        values.append(value)
+        if open_texts[n]:  # cut at max_length
+            rows = made[n * num_beams : (n + 1) * num_beams]
+            ended[n] += [
+                (value / made.shape[1] ** length_penalty, value, text)
+                for value, text in zip(total[n].tolist(), rows, strict=True)
+            ]
+        found.append(max(ended[n], key=lambda one: one[0]))
+    _, values, texts = zip(*found, strict=True)
     padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
     return Generated(padded, torch.tensor(values, device=start.device))
+
+
+def _divide(
+    best: Tensor, place: Tensor, size: int, num_beams: int, end: int
+) -> tuple[list[tuple[float, int, int]], list[tuple[float, int]]]:
+    """Part the best continuations of a text, the first ones first, into beginnings and ended texts.
+
+    place is beam * size + token. Returns (value, beam, token) of up to num_beams that go on, and
+    (value, beam) of those among the first num_beams that end.
+    """
+    found = [(v, *divmod(i, size)) for v, i in zip(best.tolist(), place.tolist(), strict=True)]
+    kept = [one for one in found if one[2] != end][:num_beams]
+    over = [(v, b) for v, b, token in found[:num_beams] if token == end and v > float("-inf")]
+    return kept, over
 
 
 def _one_by_one(

@@ -1,9 +1,7 @@
 """How good, how sure, and whether that is what was expected."""
 
 from vlmbook.evaluate.answers import (
-    Chair,
     YesNo,
-    chair,
     exact_match,
     lenient_yes,
     normalized,
@@ -12,8 +10,10 @@ from vlmbook.evaluate.answers import (
     yes_or_no,
 )
 from vlmbook.evaluate.captions import (
+    Chair,
     SceneGraph,
     bleu,
+    chair,
     cider_d,
     rouge_l,
     scene_graph,

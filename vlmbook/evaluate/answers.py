@@ -1,6 +1,6 @@
-"""How good answers are: to open questions, to questions of yes or no, and what captions invent.
+"""How good answers are, to open questions and to questions of yes or no.
 
-Antol et al. 2015, Li et al. 2023 (POPE), Rohrbach et al. 2018 (CHAIR). Book: blip.md.
+Antol et al. 2015, Li et al. 2023 (POPE). Book: blip.md.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-
-from vlmbook import world
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ARTICLES = ("a", "an", "the")
@@ -97,41 +95,6 @@ def pope(said: Sequence[bool | None], truth: Sequence[bool]) -> YesNo:
     f1 = 2 * precision * recall / both if both else 0.0
     unread = sum(s is None for s in said) / num
     return YesNo(right / num, precision, recall, f1, yes / num, unread)
-
-
-class Chair(NamedTuple):
-    """How much captions invent: a share of their mentions and of their sentences.
-
-    recall is the share of a scene's kinds of shapes that they mention; a mute captioner invents
-    nothing.
-    """
-
-    instance: float
-    sentence: float
-    recall: float
-
-
-def chair(captions: Sequence[str], scenes: Sequence[world.Scene], language: str = "en") -> Chair:
-    """CHAIR with shapes as the kinds of objects: a mention is invented if the scene has no such.
-
-    Every mention counts, of however many things; those without a shape (a red object) do not.
-
-    Rohrbach et al. 2018, section 3.
-    """
-    _same_length(captions, scenes)
-    mentions = invented = sentences = found = there = 0
-    for caption, scene in zip(captions, scenes, strict=True):
-        facts = world.parse(caption, language)
-        named = [m.thing.shape for m in facts.mentions if m.thing.shape is not None]
-        shapes = {o.shape for o in scene.objects}
-        wrong = sum(shape not in shapes for shape in named)
-        mentions, invented, sentences = (
-            mentions + len(named),
-            invented + wrong,
-            sentences + (wrong > 0),
-        )
-        found, there = found + len(shapes & set(named)), there + len(shapes)
-    return Chair(invented / max(1, mentions), sentences / len(captions), found / max(1, there))
 
 
 def _same_length(given: Sequence, truth: Sequence) -> None:

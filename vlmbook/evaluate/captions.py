@@ -5,7 +5,7 @@ bring texts to a common form first (words()), and join Korean syllables by space
 syllables. n pictures. BLEU, ROUGE-L and CIDEr-D are numerically those of the COCO caption
 evaluation (Chen et al. 2015) on texts that are split in the same way.
 
-Papineni et al. 2002, Lin 2004, Vedantam et al. 2015. Book: blip.md.
+Papineni et al. 2002, Lin 2004, Vedantam et al. 2015, Rohrbach et al. 2018 (CHAIR). Book: blip.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 from vlmbook import world
 from vlmbook.world.language import varying
+from vlmbook.world.language.facts import Facts
 from vlmbook.world.vocabulary import ATTRIBUTES
 
 ORDERS = (1, 2, 3, 4)  # n-grams of so many words
@@ -102,14 +102,13 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> np.
         seen.update({gram for ref in refs for order in ORDERS for gram in _ngrams(ref, order)})
     scores = []
     for caption, refs in zip(captions, references, strict=True):
+        grams = [_weighted(caption, order, seen, len(captions)) for order in ORDERS]
         total = 0.0
         for ref in refs:
             apart = max(0, len(caption.split()) - 1) - max(0, len(ref.split()) - 1)
             near = math.exp(-(apart**2) / (2 * SIGMA**2))
-            for order in ORDERS:
-                own, other = (
-                    _weighted(text, order, seen, len(captions)) for text in (caption, ref)
-                )
+            for order, own in zip(ORDERS, grams, strict=True):
+                other = _weighted(ref, order, seen, len(captions))
                 length = math.hypot(*own.values()) * math.hypot(*other.values())
                 if length:
                     shared = sum(
@@ -143,8 +142,7 @@ def scene_graph(
     for precision; no caption need tell them. A caption that says nothing has precision and recall
     0. Wording makes no difference.
     """
-    if len(captions) != len(scenes):
-        raise ValueError(f"{len(captions)} captions don't fit {len(scenes)} scenes")
+    _check_scenes(captions, scenes)
     precision, recall = [], []
     for caption, scene in zip(captions, scenes, strict=True):
         facts = world.parse(caption, language)
@@ -156,8 +154,8 @@ def scene_graph(
             ]
         ).reshape(len(things), len(scene), len(ATTRIBUTES))
         matched = agree[linear_sum_assignment(agree.sum(2), maximize=True)]  # (pairs, attributes)
-        others = [replace(facts, mentions=(), relations=(r,), absent=()) for r in facts.relations]
-        others += [replace(facts, mentions=(), relations=(), absent=(t,)) for t in facts.absent]
+        others = [Facts(relations=(r,)) for r in facts.relations]
+        others += [Facts(absent=(t,)) for t in facts.absent]
         said = sum(getattr(t, a) is not None for t in things for a in ATTRIBUTES) + len(others)
         true = matched.sum() + sum(not other.errors(scene) for other in others)
         told = varying(scene)
@@ -165,6 +163,41 @@ def scene_graph(
         precision.append(true / max(1, said))
         recall.append(right / max(1, len(told) * len(scene)))
     return SceneGraph(np.array(precision), np.array(recall))
+
+
+class Chair(NamedTuple):
+    """How much captions invent: a share of their mentions and of their sentences.
+
+    recall is the share of a scene's kinds of shapes that they mention; a mute captioner invents
+    nothing.
+    """
+
+    instance: float
+    sentence: float
+    recall: float
+
+
+def chair(captions: Sequence[str], scenes: Sequence[world.Scene], language: str = "en") -> Chair:
+    """CHAIR with shapes as the kinds of objects: a mention is invented if the scene has no such.
+
+    Every mention counts, of however many things; those without a shape (a red object) do not.
+
+    Rohrbach et al. 2018, section 3.
+    """
+    _check_scenes(captions, scenes)
+    mentions = invented = sentences = found = there = 0
+    for caption, scene in zip(captions, scenes, strict=True):
+        facts = world.parse(caption, language)
+        named = [m.thing.shape for m in facts.mentions if m.thing.shape is not None]
+        shapes = {o.shape for o in scene.objects}
+        wrong = sum(shape not in shapes for shape in named)
+        mentions, invented, sentences = (
+            mentions + len(named),
+            invented + wrong,
+            sentences + (wrong > 0),
+        )
+        found, there = found + len(shapes & set(named)), there + len(shapes)
+    return Chair(invented / max(1, mentions), sentences / len(captions), found / max(1, there))
 
 
 def _ngrams(text: str, order: int) -> Counter[tuple[str, ...]]:
@@ -189,6 +222,13 @@ def _longest(a: Sequence[str], b: Sequence[str]) -> int:
         for j, other in enumerate(b, 1):
             before, row[j] = row[j], before + 1 if word == other else max(row[j], row[j - 1])
     return row[-1]
+
+
+def _check_scenes(captions: Sequence[str], scenes: Sequence[world.Scene]) -> None:
+    if len(captions) != len(scenes):
+        raise ValueError(f"{len(captions)} captions don't fit {len(scenes)} scenes")
+    if not len(captions):
+        raise ValueError("there are no captions; there is nothing to score")
 
 
 def _check(captions: Sequence[str], references: Sequence[Sequence[str]]) -> None:
