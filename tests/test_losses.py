@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlmbook.losses import clip_loss, same_texts, siglip_loss
+from vlmbook.losses import clip_loss, mined_negatives, same_texts, siglip_loss
 
 B, E = 6, 5
 
@@ -185,3 +185,25 @@ def test_sharing_targets_changes_nothing_where_equal_texts_have_equal_vectors():
         torch.testing.assert_close(one, other)
     assert clip_loss(image, text[which], 7.0, same, masked=True) < plain - 0.1
     assert not torch.isclose(clip_loss(image, text, 7.0, same), clip_loss(image, text, 7.0))
+
+
+def test_hard_negatives_are_mined_as_often_as_their_softmax_says():
+    torch.manual_seed(0)
+    scores = torch.tensor([[9.0, 2.0, 1.0, 0.0], [0.0, 9.0, 0.0, 0.0], [0.0, 0.0, 9.0, 5.0]])
+    scores = torch.cat([scores, torch.zeros(1, 4)])
+    same = torch.eye(4, dtype=torch.bool)
+    same[1, 2] = same[2, 1] = True
+    drawn = torch.stack([mined_negatives(scores, same) for _ in range(4000)])
+    assert drawn.shape == (4000, 4) and drawn.dtype == torch.int64
+    found = torch.stack([(drawn == n).float().mean(0) for n in range(4)], 1)  # row, what it drew
+    expected = (scores.softmax(1) + 1e-4).masked_fill(same, 0)
+    expected = expected / expected.sum(1, keepdim=True)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+    assert (found[same] == 0).all()
+    assert found[0, 1] > 2 * found[0, 2]  # the harder, the more often
+
+
+def test_a_batch_that_says_one_thing_has_no_negatives():
+    same = torch.ones(3, 3, dtype=torch.bool)
+    with pytest.raises(ValueError, match="all captions of the batch say the same; use larger"):
+        mined_negatives(torch.zeros(3, 3), same)

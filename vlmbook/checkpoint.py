@@ -27,10 +27,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vlmbook import clip, folders, tokenizer
+from vlmbook import blip, clip, folders, tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
-KINDS = {"clip": (clip.Config, clip.build)}  # what config.json calls a model, and how it is made
+# What config.json calls a model, and how it is made.
+KINDS = {"clip": (clip.Config, clip.build), "blip": (blip.Config, blip.build)}
 FILES = ("config.json", "model.safetensors", "run.json")
 
 

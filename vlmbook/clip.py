@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmbook.encoders import ConvStem, ImageEncoder, PatchStem, TextEncoder
+from vlmbook import renaming
+from vlmbook.encoders import ConvStem, ImageEncoder, PatchStem, TextEncoder, prepare
 from vlmbook.layers import QuickGELU
 from vlmbook.tokenizer import END
 
@@ -107,25 +108,8 @@ class Clip(nn.Module):
         return self.log_scale.exp().clamp(max=MAX_SCALE)
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them.
-
-        They may come from another device. The shorter side is resized to the model's size and the
-        middle is cropped, as in CLIP's code; then the model's own mean and std normalise.
-        """
-        if pixels.dim() != 4 or pixels.shape[1] != 3:
-            raise ValueError(
-                f"pixels of shape {tuple(pixels.shape)} are no batch (B, 3, H, W); pass"
-                " pixels[None] for a single picture"
-            )
-        pixels = pixels.to(self.mean.device)
-        height, width = pixels.shape[-2:]
-        if (height, width) != (self.size, self.size):
-            ratio = self.size / min(height, width)
-            sides = max(self.size, int(height * ratio)), max(self.size, int(width * ratio))
-            pixels = F.interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (sides[0] - self.size) // 2, (sides[1] - self.size) // 2
-            pixels = pixels[..., top : top + self.size, left : left + self.size]
-        return (pixels - self.mean) / self.std
+        """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them."""
+        return prepare(pixels, self.size, self.mean, self.std)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, to image_emb (B, E) of length one."""
@@ -205,19 +189,18 @@ def to_transformers(model: Clip) -> dict[str, Tensor]:
     state = {k: v for k, v in model.state_dict().items() if k not in OURS_ALONE}
     patch = model.image.stem.patch
     state["image.stem.weight"] = state["image.stem.weight"].unflatten(1, (-1, patch, patch))
-    return {_renamed(name, 0, 1): value for name, value in state.items()}
+    return {renaming.theirs(name, NAMES): value for name, value in state.items()}
 
 
 def load_transformers(model: Clip, state: Mapping[str, Tensor]) -> Clip:
-    """Fill a model with a patch stem with the weights of transformers' CLIPModel, all of them."""
-    ours = {_renamed(k, 1, 0): v for k, v in state.items() if not k.endswith(THEIRS_ALONE)}
-    ours["image.stem.weight"] = ours["image.stem.weight"].flatten(1)
-    ours |= {name: model.state_dict()[name] for name in OURS_ALONE}
-    model.load_state_dict(ours)
+    """Fill a model with a patch stem with the weights of transformers' CLIPModel, all of them.
+
+    Raises ValueError that names the first weight that does not fit.
+    """
+    found = {k: v for k, v in state.items() if not k.endswith(THEIRS_ALONE)}
+    found = {renaming.ours(name, NAMES): value for name, value in found.items()}
+    if "image.stem.weight" in found:
+        found["image.stem.weight"] = found["image.stem.weight"].flatten(1)
+    found |= {name: model.state_dict()[name] for name in OURS_ALONE}
+    renaming.fill(model, found, lambda name: renaming.theirs(name, NAMES))
     return model
-
-
-def _renamed(name: str, source: int, target: int) -> str:
-    for pair in NAMES:
-        name = name.replace(pair[source], pair[target])
-    return name

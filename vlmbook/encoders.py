@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook.layers import Block, through
@@ -117,6 +118,7 @@ class ImageEncoder(nn.Module):
     """A vision transformer: tokens from a stem, one class token, places, blocks.
 
     Pooled to what the class token has gathered. The stem is passed in built; num_tokens is N.
+    norm_in normalises the tokens before the first block, as CLIP does and BLIP does not.
     """
 
     def __init__(
@@ -128,12 +130,14 @@ class ImageEncoder(nn.Module):
         heads: int,
         hidden: int | None = None,
         activation: nn.Module | None = None,
+        norm_in: bool = True,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.class_token = nn.Parameter(width**-0.5 * torch.randn(width))
         self.place = nn.Parameter(width**-0.5 * torch.randn(num_tokens + 1, width))
-        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_in = nn.LayerNorm(width) if norm_in else nn.Identity()
+        self.norm_out = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, activation) for _ in range(depth))
 
     def forward(self, pixels: Tensor) -> Encoded:
@@ -205,9 +209,53 @@ class TextEncoder(nn.Module):
         return x[torch.arange(len(x), device=x.device), ends.int().argmax(1)]
 
 
-def causal_mask(num_tokens: int, device: torch.device | None = None) -> Tensor:
-    """(T, T) bool: each token may attend to itself and to those before it."""
-    return torch.ones(num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
+def causal_mask(num_tokens: int, device: torch.device | None = None, past: int = 0) -> Tensor:
+    """(T, past + T) bool: each token may attend to itself and to those before it, of which past
+    were read earlier.
+    """
+    every = torch.ones(num_tokens, past + num_tokens, dtype=torch.bool, device=device)
+    return every.tril(past)
+
+
+def prepare(pixels: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """pixels (B, 3, H, W) in [0, 1], of any size, to (B, 3, size, size), normalised.
+
+    They may come from another device. The shorter side is resized to size and the middle is
+    cropped, as in CLIP's code; mean and std are (3, 1, 1).
+    """
+    if pixels.dim() != 4 or pixels.shape[1] != 3:
+        raise ValueError(
+            f"pixels of shape {tuple(pixels.shape)} are no batch (B, 3, H, W); pass"
+            " pixels[None] for a single picture"
+        )
+    pixels = pixels.to(mean.device)
+    height, width = pixels.shape[-2:]
+    if (height, width) != (size, size):
+        ratio = size / min(height, width)
+        sides = max(size, int(height * ratio)), max(size, int(width * ratio))
+        pixels = F.interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        top, left = (sides[0] - size) // 2, (sides[1] - size) // 2
+        pixels = pixels[..., top : top + size, left : left + size]
+    return (pixels - mean) / std
+
+
+class Prepare(nn.Module):
+    """prepare(), with the size, mean and std that a model was trained with."""
+
+    def __init__(
+        self,
+        size: int,
+        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] to (B, 3, size, size)."""
+        return prepare(pixels, self.size, self.mean, self.std)
 
 
 def mean_of(x: Tensor, mask: Tensor) -> Tensor:

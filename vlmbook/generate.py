@@ -96,18 +96,15 @@ def beam(
         best, place = reached.flatten(1).topk(min(2 * num_beams, reached[0].numel()))
         rows, chosen = [], []
         for n in range(num):
-            kept, over = _divide(best[n], place[n], reached.shape[-1], num_beams, end)
+            last = length == max_length
+            kept, over = _divide(best[n], place[n], reached.shape[-1], num_beams, end, last)
             kept += [(float("-inf"), 0, pad)] * (num_beams - len(kept))
             if open_texts[n]:
-                texts = [
-                    torch.cat([made[n * num_beams + b], made.new_tensor([end])]) for _, b in over
-                ]
-                ended[n] += [
-                    (value / length**length_penalty, value, text)
-                    for (value, _), text in zip(over, texts, strict=True)
-                ]
+                for value, b, token in over:
+                    text = torch.cat([made[n * num_beams + b], made.new_tensor([token])])
+                    ended[n].append((value / length**length_penalty, value, text))
                 ended[n] = sorted(ended[n], key=lambda one: -one[0])[:num_beams]
-                full, hope = len(ended[n]) == num_beams, best[n][0].item() / length**length_penalty
+                full, hope = len(ended[n]) == num_beams, kept[0][0] / length**length_penalty
                 open_texts[n] = not (full and hope <= ended[n][-1][0])
             total[n] = torch.tensor([value for value, _, _ in kept])
             rows += [n * num_beams + b for _, b, _ in kept]
@@ -118,32 +115,24 @@ def beam(
         cache = _pick(cache, picked)
         if not any(open_texts):
             break
-    found = []
-    for n in range(num):
-        if open_texts[n]:  # cut at max_length
-            rows = made[n * num_beams : (n + 1) * num_beams]
-            ended[n] += [
-                (value / made.shape[1] ** length_penalty, value, text)
-                for value, text in zip(total[n].tolist(), rows, strict=True)
-            ]
-        found.append(max(ended[n], key=lambda one: one[0]))
+    found = [max(texts, key=lambda one: one[0]) for texts in ended]
     _, values, texts = zip(*found, strict=True)
     padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad)
     return Generated(padded, torch.tensor(values, device=start.device))
 
 
 def _divide(
-    best: Tensor, place: Tensor, size: int, num_beams: int, end: int
-) -> tuple[list[tuple[float, int, int]], list[tuple[float, int]]]:
+    best: Tensor, place: Tensor, size: int, num_beams: int, end: int, last: bool
+) -> tuple[list[tuple[float, int, int]], list[tuple[float, int, int]]]:
     """Part the best continuations of a text, the first ones first, into beginnings and ended texts.
 
-    place is beam * size + token. Returns (value, beam, token) of up to num_beams that go on, and
-    (value, beam) of those among the first num_beams that end.
+    place is beam * size + token. Returns (value, beam, token) of up to num_beams that go on, and of
+    those among the first num_beams that end; at the last token, these all do.
     """
     found = [(v, *divmod(i, size)) for v, i in zip(best.tolist(), place.tolist(), strict=True)]
     kept = [one for one in found if one[2] != end][:num_beams]
-    over = [(v, b) for v, b, token in found[:num_beams] if token == end and v > float("-inf")]
-    return kept, over
+    over = [one for one in found[:num_beams] if last or one[2] == end]
+    return kept, [one for one in over if one[0] > float("-inf")]
 
 
 def _one_by_one(

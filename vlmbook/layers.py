@@ -34,10 +34,16 @@ def attention(
     return weights @ value, weights
 
 
-class MultiHeadAttention(nn.Module):
-    """Attention in h subspaces at once; of x to itself, or to a context of the same width D."""
+KeysValues = tuple[Tensor, Tensor]  # (B, h, K, d) both: what can be attended to
 
-    def __init__(self, width: int, heads: int) -> None:
+
+class MultiHeadAttention(nn.Module):
+    """Attention in h subspaces at once; of x to itself, or to a context.
+
+    context_width is that of the context where it is not D.
+    """
+
+    def __init__(self, width: int, heads: int, context_width: int | None = None) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             down = width // max(heads, 1) * heads
@@ -47,28 +53,38 @@ class MultiHeadAttention(nn.Module):
                 f" {' or '.join(tries) or '1 head'}"
             )
         self.heads = heads
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query = nn.Linear(width, width)
+        self.key, self.value = (nn.Linear(context_width or width, width) for _ in range(2))
         self.out = nn.Linear(width, width)
 
+    def keys_values(self, context: Tensor) -> KeysValues:
+        """What context (B, K, D) offers to be attended to, for forward's memory."""
+        return self._heads(self.key(context)), self._heads(self.value(context))
+
     def forward(
-        self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        memory: KeysValues | None = None,
     ) -> tuple[Tensor, Tensor]:
         """x (B, Q, D), context (B, K, D), mask (B, Q, K) or (B, 1, K).
 
-        Returns (B, Q, D) and the weights (B, h, Q, K).
+        With memory, keys and values are these, and a context is not looked at. Returns (B, Q, D)
+        and the weights (B, h, Q, K).
         """
         if mask is not None and mask.dim() != 3:
             raise ValueError(
                 f"mask has shape {tuple(mask.shape)}; pass (B, Q, K) or (B, 1, K), such as"
                 " mask[:, None] for a mask (B, K) of what may be attended to"
             )
-        context = x if context is None else context
-        q, k, v = self.query(x), self.key(context), self.value(context)
-        q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous() for t in (q, k, v)
-        )
+        q = self._heads(self.query(x))
+        k, v = memory or self.keys_values(x if context is None else context)
         mean, weights = attention(q, k, v, None if mask is None else mask[:, None])
         return self.out(mean.transpose(1, 2).flatten(2)), weights
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2).contiguous()  # (B, h, T, d)
 
 
 class QuickGELU(nn.Module):

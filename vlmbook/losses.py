@@ -66,6 +66,24 @@ def same_texts(ids: Tensor) -> Tensor:
     return (ids[:, None] == ids[None]).all(-1)
 
 
+@torch.no_grad()
+def mined_negatives(scores: Tensor, same: Tensor) -> Tensor:
+    """For each row, the column of a pair that does not belong to it, hard ones more often.
+
+    scores (B, B) are logits, of which a row's softmax is the chance to be drawn, with a little for
+    all; same (B, B) marks what is never drawn. Equal scores draw at random. Returns (B,).
+
+    Li et al. 2021 (ALBEF), section 3.2, and the code of Li et al. 2022. Book: blip.md.
+    """
+    chance = (scores.float().softmax(1) + 1e-4).masked_fill(same, 0)
+    if not (chance > 0).any(1).all():
+        raise ValueError(
+            "a row has no negative: all captions of the batch say the same; use larger batches or"
+            " more varied scenes"
+        )
+    return torch.multinomial(chance, 1)[:, 0]
+
+
 def _allow_for(
     same: Tensor, masked: bool, logits: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -18,12 +18,13 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import TqdmWarning, tqdm
 
@@ -36,6 +37,7 @@ with warnings.catch_warnings():
     from accelerate import Accelerator
     from accelerate.utils import convert_to_fp32, send_to_device
 
+SHARES = {"itc": 1.0, "itm": 1.0, "lm": 1.0, "vqa": 1.0}
 PRECISIONS = ("fp32", "bf16")
 PROGRESS = "progress.json"  # of a run's folder: how far it is; beside it what accelerate saves
 
@@ -148,6 +150,41 @@ def contrastive(forward: Callable, batch: tuple[Tensor, Tensor, Tensor]) -> Tens
     sets = text_emb.split(len(image_emb))
     image_emb = together(image_emb)
     return sum(clip_loss(image_emb, together(texts), scale) for texts in sets) / len(sets)
+
+
+def multitask(
+    forward: Callable, batch: Any, shares: Mapping[str, float] = SHARES, **how: Any
+) -> Tensor:
+    """BLIP's losses on a blip.Batch: ITC + ITM + LM, and LM again on the answers to questions.
+
+    shares weigh them; a task without one is left out. how goes to Blip.forward. ITC compares the
+    pictures and captions of all processes, rows that say the same sharing their targets; ITM's
+    negatives come from the process's own rows, as in BLIP's code.
+    """
+    out = forward(batch, tuple(shares), **how)
+    parts = {}
+    if "itc" in shares:
+        about = together(out.about)
+        same = (about[:, None] == about[None]).any(-1)
+        parts["itc"] = clip_loss(together(out.image_emb), together(out.text_emb), out.scale, same)
+    if "itm" in shares:
+        fits = torch.arange(len(out.match), device=out.match.device) < len(out.match) // 3
+        parts["itm"] = F.cross_entropy(out.match, fits.long())
+    if "lm" in shares:
+        parts["lm"] = _per_token(out.caption, out.said)
+    if "vqa" in shares:
+        parts["vqa"] = _per_token(out.answer, out.answered)
+    return sum(shares[task] * part for task, part in parts.items())
+
+
+def _per_token(logits: Tensor, ids: Tensor) -> Tensor:
+    """Cross-entropy of logits (n, V) and ids (n,), over how many tokens a process has on average.
+
+    Processes have different numbers of tokens; with this, the mean of what they find is the mean
+    over all tokens.
+    """
+    count = together(torch.tensor([float(len(ids))], device=ids.device)).mean()
+    return F.cross_entropy(logits, ids, reduction="sum") / count
 
 
 def together(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from vlmbook.world.dataset import SceneDataset, SceneStream, cached, export, loa
 from vlmbook.world.language import caption, captions, describe, parse, phrase, prompts, word
 from vlmbook.world.noise import corrupt, noisy_captions
 from vlmbook.world.placement import PlacementError
-from vlmbook.world.questions import Question, balanced_questions, questions
+from vlmbook.world.questions import FAMILIES, Question, balanced_questions, questions
 from vlmbook.world.render import View, render
 from vlmbook.world.scene import Camera, Light, Object, Plate, Scene
 from vlmbook.world.splits import SPLITS, sample, stream
@@ -29,6 +29,7 @@ from vlmbook.world.twins import (
 from vlmbook.world.vocabulary import COLORS, MATERIALS, PRESETS, RELATIONS, SHAPES, SIZES
 
 __all__ = [
+    "FAMILIES",
     "COLORS",
     "MATERIALS",
     "PRESETS",
