@@ -315,3 +315,30 @@ def test_winoground_scores_want_each_choice():
         assert guess.float().mean().item() == pytest.approx(chance, abs=0.01)
     with pytest.raises(ValueError, match=r"shape \(3, 2\) are not \(n, 2, 2\)"):
         evaluate.winoground(torch.zeros(3, 2))
+
+
+def test_the_hierarchical_bootstrap_covers_what_other_seeds_and_items_give():
+    rng, covered, narrow = np.random.default_rng(0), [], []
+    for trial in range(60):
+        seeds = 0.3 + 0.1 * rng.standard_normal(12)  # the truth is 0.3
+        scores = [own + 0.5 * rng.standard_normal(rng.integers(20, 40)) for own in seeds]
+        found = evaluate.hierarchical_bootstrap(scores, seed=trial)
+        covered.append(found.low < 0.3 < found.high)
+        items = evaluate.mean(np.concatenate(scores))
+        narrow.append(items.width < found.width)
+        assert found.value == pytest.approx(np.mean([own.mean() for own in scores]))
+    assert 0.85 <= np.mean(covered) < 1 and np.mean(narrow) > 0.8
+    # By its definition, slowly, for one small case.
+    scores, means = [np.array([0.0, 1.0, 1.0]), np.array([0.0, 0.0, 0.0, 4.0])], []
+    for _ in range(20_000):
+        some = [scores[k] for k in rng.integers(2, size=2)]
+        means.append(np.mean([rng.choice(own, len(own)).mean() for own in some]))
+    found = evaluate.hierarchical_bootstrap(scores)
+    assert found.low == pytest.approx(np.quantile(means, 0.025), abs=0.03)
+    assert found.high == pytest.approx(np.quantile(means, 0.975), abs=0.03)
+    half = evaluate.hierarchical_bootstrap(scores, level=0.5)
+    assert half.width < 0.7 * found.width
+    with pytest.raises(ValueError, match="1 seed says nothing about others; run 5 or more"):
+        evaluate.hierarchical_bootstrap(scores[:1])
+    with pytest.raises(ValueError, match="seed 1 is empty"):
+        evaluate.hierarchical_bootstrap([scores[0], []])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vlmbook import evaluate
+from vlmbook import evaluate, world
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,19 @@ def test_bad_input():
         evaluate.pope([], [])
     with pytest.raises(ValueError, match="people is 'red'; pass a list"):
         evaluate.vqa_accuracy("red", "red")
+
+
+def test_the_blind_one_knows_what_was_answered_before():
+    def asked(text, answer, family="count", language="en"):
+        return world.Question(text, answer, family, (), language)
+
+    train = [asked("how many cubes?", a) for a in "1121"] + [asked("how many eggs?", "3")] * 5
+    train += [asked("몇 개?", "2", language="ko")]
+    test = [
+        asked("how many cubes?", "?"),
+        asked("how many cones?", "?"),
+        asked("?", "?", "count", "ko"),
+    ]
+    assert evaluate.blind(train, test) == ["1", "3", "2"]
+    with pytest.raises(ValueError, match="no question of family 'exist' in 'en'; ask some"):
+        evaluate.blind(train, [asked("is there?", "?", "exist")])

@@ -117,3 +117,24 @@ def test_more_than_there_is_is_refused_with_what_there_is():
         retrieval.gallery(900, "tiny", "val", num_objects=2)
     num = int(re.search(message, str(caught.value)).group(1))
     assert len(retrieval.gallery(num, "tiny", "val", num_objects=2)) == num > 5
+
+
+def test_the_first_k_are_put_in_the_order_of_the_judge_and_the_rest_stays_behind():
+    torch.manual_seed(0)
+    scores, truth = torch.randn(7, 20), torch.randn(7, 20)
+    asked = []
+
+    def judge(rows, columns):
+        asked.extend(zip(rows.tolist(), columns.tolist(), strict=True))
+        return truth[rows, columns]
+
+    found = retrieval.rerank(scores, judge, 5)
+    for q in range(7):
+        before, after = (table[q].argsort(descending=True).tolist() for table in (scores, found))
+        assert after[:5] == sorted(before[:5], key=lambda item: -truth[q, item])
+        assert after[5:] == before[5:]
+        assert sorted(item for query, item in asked if query == q) == sorted(before[:5])
+    everything = retrieval.rerank(scores, judge, 20)
+    assert torch.equal(everything.argsort(1), truth.argsort(1))
+    with pytest.raises(ValueError, match="k 21 is not a number of items, 1 to 20"):
+        retrieval.rerank(scores, judge, 21)

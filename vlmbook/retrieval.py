@@ -6,6 +6,9 @@ better. Book: clip/measured.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from vlmbook import world
@@ -47,6 +50,22 @@ def recall(ranks: Tensor, k: int = 1) -> Tensor:
     if k < 1:
         raise ValueError(f"k {k} is not a number of items; use 1 or more")
     return ranks <= k
+
+
+def rerank(scores: Tensor, judge: Callable[[Tensor, Tensor], Tensor], k: int = 16) -> Tensor:
+    """Scores (Q, G) in which the k best items of each query are put in the order of a judge.
+
+    judge(rows, columns) looks at pairs (n,) of a query and an item, and gives their scores (n,);
+    it is asked about each query's k at once. All other items stay behind these, as they were.
+
+    Li et al. 2022, section 5.1. Book: blip.md.
+    """
+    if not 1 <= k <= scores.shape[1]:
+        raise ValueError(f"k {k} is not a number of items, 1 to {scores.shape[1]}")
+    best = scores.topk(k, dim=1).indices
+    judged = torch.stack([judge(torch.full_like(own, q), own) for q, own in enumerate(best)])
+    behind = scores - scores.max() + judged.min() - 1
+    return behind.scatter(1, best, judged.to(behind.dtype))
 
 
 def full_description(scene: world.Scene) -> tuple[tuple[str, ...], ...]:

@@ -6,10 +6,13 @@ Antol et al. 2015, Li et al. 2023 (POPE). Book: blip.md.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from vlmbook import world
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ARTICLES = ("a", "an", "the")
@@ -47,6 +50,27 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
         raise ValueError(f"people is {people!r}; pass a list of one answer or more")
     same = [normalized(answer) == normalized(other) for other in people]
     return float(np.mean([min(1.0, (sum(same) - own) / ENOUGH) for own in same]))
+
+
+def blind(train: Sequence[world.Question], test: Sequence[world.Question]) -> list[str]:
+    """What someone answers who reads questions and sees no picture.
+
+    The most frequent answer that train gives to the same words, or to questions of the same family
+    and language where it has not these words; the first one met where several are as frequent.
+    """
+    heard: dict[tuple[str, ...], Counter] = {}
+    for asked in train:
+        for key in ((asked.text,), (asked.family, asked.language)):
+            heard.setdefault(key, Counter())[asked.answer] += 1
+    found = []
+    for asked in test:
+        counts = heard.get((asked.text,)) or heard.get((asked.family, asked.language))
+        if counts is None:
+            raise ValueError(
+                f"train has no question of family {asked.family!r} in {asked.language!r}; ask some"
+            )
+        found.append(counts.most_common(1)[0][0])
+    return found
 
 
 def yes_or_no(text: str, language: str = "en") -> bool | None:
