@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook import world
-from vlmbook.encoders import TextEncoder, mean_of
+from vlmbook.encoders import Encoded, TextEncoder, mean_of
 from vlmbook.layers import Block, through
 from vlmbook.tokenizer import Tokenizer
 
@@ -89,6 +89,28 @@ class SceneEncoder(nn.Module):
         """objects (B, N, F) and present (B, N) to one vector a scene, (B, D)."""
         x, _ = through(self.blocks, self.project(objects), present[:, None])
         return mean_of(self.norm(x), present)
+
+
+class ObjectEncoder(nn.Module):
+    """A scene's objects in the place of image tokens: what a blip.Blip may have as its eye.
+
+    A class token looks at them and they at each other; rows of zeros are no objects.
+    """
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(NUM_FEATURES, width)
+        self.class_token = nn.Parameter(width**-0.5 * torch.randn(width))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.norm_out = nn.LayerNorm(width)
+
+    def forward(self, objects: Tensor) -> Encoded:
+        """objects (B, N, F), see vectors(); the class token is the first of the feats."""
+        first = self.class_token.expand(len(objects), 1, -1)
+        x = torch.cat([first, self.project(objects)], 1)
+        present = F.pad(objects.any(-1), (1, 0), value=True)
+        x, weights = through(self.blocks, x, present[:, None])
+        return Encoded(self.norm_out(x[:, 0]), x, weights)
 
 
 @dataclass(frozen=True)

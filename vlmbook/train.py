@@ -107,9 +107,9 @@ def fit(
         accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
     )
 
-    def forward(*inputs: Any) -> Any:
+    def forward(*inputs: Any, **how: Any) -> Any:
         with half:
-            return convert_to_fp32(prepared(*inputs))
+            return convert_to_fp32(prepared(*inputs, **how))
 
     history = _resumed(accelerator, folder, settings)
     model.train()
