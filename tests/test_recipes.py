@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from vlmbook import checkpoint, retrieval, tokenizer, train, world
+from vlmbook import blip, checkpoint, evaluate, retrieval, tokenizer, train, world
 from vlmbook.world.language import template_names
 
 ROOT = Path(__file__).parents[1]
@@ -271,5 +271,171 @@ def test_clip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
     assert len(told["measured"]) == 6 and "R@1 of 100, text to image, ko" in told["measured"]
     last = tmp_path / "run" / "stage-2" / "model.safetensors"
     for name, value in safetensors.torch.load_file(last).items():
+        torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]
+
+
+BLIP = ROOT / "recipes" / "blip_mini.py"
+
+
+@pytest.fixture(scope="module")
+def blip_mini():
+    return runpy.run_path(str(BLIP))
+
+
+@pytest.fixture
+def plan(blip_mini):
+    """The plan with six pictures a step."""
+    return replace(blip_mini["PLAN"], settings=train.Settings(steps=9, batch=6))
+
+
+def test_a_step_of_blip_mini_is_the_same_in_pieces(blip_mini, plan):
+    def draw(step, start, stop):
+        return blip_mini["batch"](step, slice(start, stop), plan, BOOK, "cpu")
+
+    def texts(ids):
+        return [BOOK.decode(row) for row in ids]
+
+    whole, parts = draw(3, 0, 6), [draw(3, *ends) for ends in ((0, 2), (2, 6))]
+    for name in ("pixels", "language", "about", "spoken"):
+        pieces = [getattr(part, name) for part in parts]
+        assert torch.equal(torch.cat(pieces), getattr(whole, name)), name
+    for name in ("ids", "question", "answer"):
+        pieces = [text for part in parts for text in texts(getattr(part, name))]
+        assert pieces == texts(getattr(whole, name)), name
+    rows = torch.cat([parts[0].picture, parts[1].picture + 2])
+    assert torch.equal(rows, whole.picture)
+    assert not torch.equal(draw(4, 0, 6).pixels[0], whole.pixels[0])
+
+
+def test_what_blip_mini_is_told_is_true_of_the_picture(blip_mini, plan):
+    seen, languages = set(), []
+    for step in range(8):
+        given = blip_mini["batch"](step, slice(0, 6), plan, BOOK, "cpu")
+        num = plan.num_objects[step % 4]
+        scenes = world.sample(6, "full", "train", plan.seed, num_objects=num, start=6 * step)
+        assert torch.equal(world.render(scenes).pixels, given.pixels)
+        for ids, language, scene in zip(given.ids, given.language.tolist(), scenes, strict=True):
+            spoken = {blip.LANGUAGES["en"]: "en", blip.LANGUAGES["ko"]: "ko"}[language]
+            text = blip_mini["caption"](scene, spoken)
+            assert BOOK.decode(ids) == BOOK.decode(BOOK.encode(text))
+            assert not world.parse(text, spoken).errors(scene)
+            languages.append(spoken)
+        for n, scene in enumerate(scenes):
+            asked = blip_mini["questions"](scene)
+            own = given.picture == n
+            told = [BOOK.decode(row) for row in given.question[own]]
+            assert told == [BOOK.decode(BOOK.encode(q.text)) for q in asked]
+            answers = [BOOK.decode(row) for row in given.answer[own]]
+            assert answers == [BOOK.decode(BOOK.encode(q.answer)) for q in asked]
+            assert {q.family for q in asked} <= set(blip_mini["FAMILIES"]) and 2 <= len(asked) <= 4
+            spoken = {blip.LANGUAGES[q.language] for q in asked}
+            assert set(given.spoken[own].tolist()) == spoken
+            seen.add(scene.index)
+    assert seen == set(range(48)) and languages.count("en") == languages.count("ko") == 24
+
+
+def test_scenes_that_show_or_say_the_same_have_the_same_numbers(blip_mini):
+    scene, other = world.sample(2, "full", num_objects=2)
+    turned = scene.with_objects(scene.objects[::-1])
+    about = blip_mini["about"]
+    assert about(scene, "a")[0] == about(turned, "b")[0] != about(other, "a")[0]
+    assert about(scene, "a")[1] == about(other, "a")[1] != about(scene, "b")[1]
+
+
+class Knowing:
+    """Says and answers what is true of each scene, reads pairs right, and takes ITC to be blind."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, wrong=()):
+        self.wrong, self.asked = wrong, {}
+
+    def caption(self, scenes, tokenizer, language):
+        return [world.caption(s, language) for s in scenes]
+
+    def answer(self, scenes, questions, tokenizer):
+        asked = [self.asked[pair] for pair in zip(scenes, questions, strict=True)]
+        return [blip.Answer("?" if q.family in self.wrong else q.answer, 1.0) for q in asked]
+
+    def see(self, scenes):
+        numbers = torch.tensor([[float(s.index)] for s in scenes])
+        return SimpleNamespace(feats=numbers)
+
+    def embed_image(self, feats):
+        return torch.ones(len(feats), 1)
+
+    def encode_text(self, ids, mask):
+        self.texts = [BOOK.decode(row) for row in ids]
+        return torch.ones(len(ids), 1)
+
+    def match(self, ids, mask, feats):
+        fits = [
+            self.told[BOOK.decode(row)] == index
+            for row, index in zip(ids, feats[:, 0], strict=True)
+        ]
+        return torch.tensor([[0.0, float(fit)] for fit in fits])
+
+
+def test_blip_mini_is_measured_right(blip_mini, monkeypatch):
+    monkeypatch.setattr(world, "render", lambda scenes, device: SimpleNamespace(pixels=scenes))
+    scenes = retrieval.gallery(16)
+    model = Knowing(wrong=("count",))
+
+    def balanced(*arguments, draw=world.balanced_questions):
+        pairs = draw(*arguments)
+        model.asked |= {(scene, q.text): q for scene, q in pairs}
+        return pairs
+
+    monkeypatch.setattr(world, "balanced_questions", balanced)
+    texts = [world.caption(scene, relations=False) for scene in scenes]
+    model.told = {BOOK.decode(BOOK.encode(t)): s.index for t, s in zip(texts, scenes, strict=True)}
+    found = blip_mini["measure"](model, BOOK, 16)
+    for language in ("en", "ko"):
+        assert found[f"captions, scene-graph F1, {language}"].startswith("1.000 [")
+        for family in blip_mini["FAMILIES"]:
+            told = found[f"answers, {family}, {language}"]
+            assert told.startswith("0.000 [" if family == "count" else "1.000 ["), (family, told)
+        share = 1 - 1 / len(blip_mini["FAMILIES"])
+        assert found[f"answers, {language}"].startswith(f"{share:.3f} [")
+        assert 0.1 < float(found[f"answers without a picture, {language}"][:5]) < 0.6
+    assert found["R@1 of 16, text to image, ITC, en"].startswith("0.000 [")  # all alike: all miss
+    assert found["R@1 of 16, text to image, ITC, then ITM, en"].startswith("1.000 [")
+
+
+@pytest.mark.usefixtures("small_training")
+def test_blip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
+    def start():
+        little = ["--steps", "2", "--batch", "4", "--smoke", "--threads", "1"]
+        where = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "run")]
+        monkeypatch.setattr(sys, "argv", [str(BLIP), *little, *where])
+        runpy.run_path(str(BLIP), run_name="__main__")
+
+    def interrupt(*arguments, **how):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(evaluate, "scene_graph", interrupt)
+        start()
+    kept = tmp_path / "run" / train.PROGRESS
+    progress = json.loads(kept.read_text("utf8"))
+    kept.write_text(json.dumps(progress | {"seconds": 1000.0}), "utf8")
+    start()
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
+    model, _ = checkpoint.load(tmp_path / "out")
+    told = checkpoint.run_of(tmp_path / "out")
+    assert json.loads(capsys.readouterr().out) == told
+    assert told["seconds"] == 1000 and told["loss"] == pytest.approx(
+        sum(progress["loss"]) / 2, abs=1e-4
+    )
+    assert (told["pictures"], told["seeds"], told["eye"]) == (8, [0, 2], "clip-mini")
+    assert told["parameters"] == sum(weights.numel() for weights in model.parameters()) < 7e6
+    assert told["command"].startswith("python recipes/blip_mini.py --steps 2 --batch 4 --smoke")
+    assert len(told["measured"]) == 26
+    eye = checkpoint.load("clip-mini")[0].image.state_dict()
+    for name, value in model.image.state_dict().items():  # two steps take it nowhere else
+        torch.testing.assert_close(value, eye[name], atol=0.01, rtol=0.05)
+    for name, value in safetensors.torch.load_file(tmp_path / "run" / "model.safetensors").items():
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]
