@@ -204,3 +204,17 @@ def test_groups_of_a_map_differ_in_their_marks_and_pairs_are_joined():
     np.testing.assert_allclose(ends[:, 0], points["pictures"], rtol=1e-6)
     np.testing.assert_allclose(ends[:, 1], points["texts"], rtol=1e-6)
     assert len(plot.embedding_map(points).axes[0].lines) == 0
+
+
+def test_what_a_decoder_chose_stands_out_among_what_it_could_have_chosen():
+    offered = [[("a", 0.5), ("the", 0.3), ("an", 0.01)], [("red", 0.2), ("blue", 0.75)]]
+    ax = plot.choices(["the", "blue"], offered).axes[0]
+    widths = [bar.get_width() for bar in ax.patches]
+    assert widths == pytest.approx([0.5, 0.3, 0.01, 0.2, 0.75])
+    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0, 0.5, 0.8, 0, 0.2])
+    assert [bar.get_alpha() == 1 for bar in ax.patches] == [False, True, False, False, True]
+    said = {t.get_text(): t.get_weight() for t in ax.texts}
+    assert said == {"a": "normal", "the": "bold", "red": "normal", "blue": "bold"}  # "an": no room
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["the", "blue"]
+    with pytest.raises(ValueError, match="1 chosen tokens for candidates of 2 steps"):
+        plot.choices(["a"], offered)

@@ -8,10 +8,11 @@ import matplotlib.pyplot as plt
 from vlmbook.plot.curves import bars, histograms, intervals, lines, training
 from vlmbook.plot.grids import outlines, patches, pictures, retrieved
 from vlmbook.plot.points import circles, embedding_map
-from vlmbook.plot.tables import heatmaps, similarity, token_table
+from vlmbook.plot.tables import choices, heatmaps, similarity, token_table
 
 __all__ = [
     "bars",
+    "choices",
     "circles",
     "embedding_map",
     "heatmaps",

@@ -102,3 +102,36 @@ def token_table(ids: Tensor, mask: Tensor) -> Figure:
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     return figure
+
+
+def choices(
+    chosen: Sequence[str], candidates: Sequence[Sequence[tuple[str, float]]], top: str = ""
+) -> Figure:
+    """What a decoder could have written at each step, a row a step, from the first down.
+
+    candidates are (token, probability), of which the rest up to 1 is left blank; the chosen token
+    is dark and in bold. Tokens too narrow for their name have none. top is a line over all.
+    """
+    if len(chosen) != len(candidates):
+        raise ValueError(f"{len(chosen)} chosen tokens for candidates of {len(candidates)} steps")
+    figure = plt.figure(figsize=(WIDTH, 0.29 * len(chosen) + 0.9), layout="constrained")
+    ax = figure.subplots()
+    for row, (token, offered) in enumerate(zip(chosen, candidates, strict=True)):
+        left = 0.0
+        for name, share in offered:
+            own = name == token
+            color, alpha = (COLORS[0], 1.0) if own else (GRAY, 0.3)
+            ax.barh(row, share, 0.84, left, color=color, alpha=alpha, edgecolor="white", lw=0.6)
+            if share > 0.016 * (len(name) + 1):
+                color, weight = ("white", "bold") if own else (GRAY, "normal")
+                ax.text(left + share / 2, row, name, ha="center", va="center", fontsize=8,
+                        color=color, weight=weight)  # fmt: skip
+            left += share
+    ax.set_xlim(0, 1)
+    ax.set_ylim(len(chosen) - 0.4, -0.6)
+    ax.set_yticks(range(len(chosen)), chosen, fontsize=9)
+    ax.set_xlabel("probability")
+    ax.set_title(top)
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+    return figure
