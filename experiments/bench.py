@@ -1,4 +1,4 @@
-"""Measure the speed of the world, of training and of the build: a table, and results/bench.json.
+"""Measure how fast the world, training, writing and the build are: a table, and results/bench.json.
 
     make bench
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import bench_book
+import bench_generate
 import bench_train
 import torch
 from bench_book import ROOT
@@ -114,6 +115,7 @@ def main() -> None:
     """Measure everything and write the result."""
     rows = rendering() + language()
     rows += [row(**r) for r in bench_train.run()]
+    rows += [row(**r) for r in bench_generate.run()]
     print("building copies of the book ...", flush=True)
     rows += [row(**r) for r in bench_book.run()]
     result = {
