@@ -337,7 +337,9 @@ class Blip(nn.Module):
         feats = self.decoder(given, "decode", None, context, context_mask).feats[:, 1:]
         told = mask[:, 1:]  # padding comes last, where no token of the text can see it
         row = torch.arange(len(ids), device=ids.device)[:, None].expand_as(told)[told]
-        return self.decoder.next_logits(feats[told]), ids[:, 1:][told], row
+        # All places are predicted, and padding is left out after that: shapes that change in every
+        # step would each be prepared anew, and kept.
+        return self.decoder.next_logits(feats)[told], ids[:, 1:][told], row
 
     def _needs_heads(self) -> None:
         if not self.config.matches:
