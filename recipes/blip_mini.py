@@ -101,8 +101,8 @@ def questions(scene: world.Scene) -> list[world.Question]:
 
 def about(scene: world.Scene, text: str) -> tuple[int, int]:
     """Numbers of what a scene shows and of what a text says, for blip.Batch."""
-    shown = sorted((o.shape, o.color, o.material, o.size) for o in scene.objects)
-    return zlib.crc32(repr(shown).encode()), zlib.crc32(text.encode())
+    shown = repr(retrieval.full_description(scene))
+    return zlib.crc32(shown.encode()), zlib.crc32(text.encode())
 
 
 def questions_of(

@@ -90,7 +90,7 @@ class GroundedText(nn.Module):
         roles: tuple[str, ...] = ROLES,
     ) -> None:
         super().__init__()
-        self.width, self.roles = width, roles
+        self.roles = roles
         self.token, self.place = nn.Embedding(vocab_size, width), nn.Embedding(max_tokens, width)
         for table in (self.token, self.place):
             nn.init.normal_(table.weight, std=0.02)

@@ -185,16 +185,10 @@ class Blip(nn.Module):
         """The decoder, looking at a context (B, K, D), as generate's functions take it."""
 
         def step(ids: Tensor, memory: Any) -> tuple[Tensor, Any]:
-            if memory is not None:
-                mask = None
-                if context_mask is not None:
-                    mask = context_mask.repeat_interleave(len(ids) // len(context), 0)
-                read = self.decoder(ids, "decode", context_mask=mask, memory=memory)
-            else:
-                times = len(ids) // len(context)  # of each text, where several are tried
-                seen = context.repeat_interleave(times, 0)
-                mask = None if context_mask is None else context_mask.repeat_interleave(times, 0)
-                read = self.decoder(ids, "decode", None, seen, mask)
+            times = len(ids) // len(context)  # of each text, where several are tried
+            mask = None if context_mask is None else context_mask.repeat_interleave(times, 0)
+            seen = context.repeat_interleave(times, 0) if memory is None else None
+            read = self.decoder(ids, "decode", None, seen, mask, memory)
             return self.decoder.next_logits(read.feats[:, -1]), read.memory
 
         return step
