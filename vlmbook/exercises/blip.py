@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import torch
@@ -207,9 +208,220 @@ CACHE_COST = Exercise(
     ),
 )
 
+# --- blip/captions.md -----------------------------------------------------------------------------
+
+
+def _nucleus_set(probabilities: Tensor, p: float) -> Tensor:
+    ordered, order = probabilities.sort(descending=True)
+    kept = torch.zeros_like(probabilities, dtype=torch.bool)
+    kept[order] = ordered.cumsum(0) - ordered < p
+    return kept
+
+
+def _reached(probabilities: Tensor, p: float) -> Tensor:
+    """Tokens up to which the sum is at most p."""
+    ordered, order = probabilities.sort(descending=True)
+    kept = torch.zeros_like(probabilities, dtype=torch.bool)
+    kept[order] = ordered.cumsum(0) <= p
+    return kept
+
+
+NUCLEUS_SET = Exercise(
+    right=_nucleus_set,
+    trials=lambda: [
+        (torch.tensor([0.1, 0.5, 0.05, 0.35]), 0.8),
+        (torch.tensor([0.1, 0.5, 0.05, 0.35]), 0.4),
+        (torch.tensor([0.03, 0.3, 0.25, 0.22, 0.2]), 0.9),
+    ],
+    mistakes=(
+        Mistake(
+            "a threshold",
+            lambda probabilities, p: probabilities >= p,
+            "each probability is compared with p by itself. It is their sum that must reach p.",
+        ),
+        Mistake(
+            "too few",
+            _reached,
+            "the token that brings the sum to p is left out, so what is kept has less than p.",
+        ),
+        Mistake(
+            "in the order given",
+            lambda probabilities, p: probabilities.cumsum(0) - probabilities < p,
+            "the tokens are added up as they stand. The likeliest come first.",
+        ),
+        Mistake(
+            "the least likely",
+            lambda probabilities, p: ~_nucleus_set(probabilities, p),
+            "that is the tail, which is to be cut off.",
+        ),
+        Mistake(
+            "in sorted places",
+            lambda probabilities, p: (
+                probabilities.sort(descending=True).values.cumsum(0)
+                - probabilities.sort(descending=True).values
+                < p
+            ),
+            "these are places in the sorted list. Bring them back to the tokens' own places.",
+        ),
+    ),
+)
+
+
+def _grams(texts: list[str], order: int) -> list[list[tuple[str, ...]]]:
+    split = [text.split() for text in texts]
+    return [[tuple(w[i : i + order]) for i in range(len(w) - order + 1)] for w in split]
+
+
+def _distinct(texts: list[str], order: int) -> float:
+    grams = sum(_grams(texts, order), [])
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _mean_distinct(texts: list[str], order: int) -> float:
+    each = [len(set(g)) / len(g) if g else 0.0 for g in _grams(texts, order)]
+    return sum(each) / len(each)
+
+
+DISTINCT = Exercise(
+    right=_distinct,
+    trials=lambda: [
+        (["a red cube and a red cube", "a red cube on a table"], 2),
+        (["a red cube and a red cube", "a red cube on a table"], 1),
+        (["red cube", "a red cube"], 3),
+        (["cube"], 2),
+    ],
+    mistakes=(
+        Mistake(
+            "over all words",
+            lambda texts, order: (
+                len(set(sum(_grams(texts, order), []))) / len(" ".join(texts).split())
+            ),
+            "the number of different sequences is divided by that of words, not of sequences.",
+        ),
+        Mistake(
+            "across texts",
+            lambda texts, order: _distinct([" ".join(texts)], order),
+            "the end of a text and the beginning of the next are taken for a sequence.",
+        ),
+        Mistake(
+            "a mean of texts",
+            _mean_distinct,
+            "each text is measured by itself, so two equal ones count as varied as two others.",
+        ),
+        Mistake(
+            "letters",
+            lambda texts, order: _distinct([" ".join(t.replace(" ", "")) for t in texts], order),
+            "these are sequences of letters. Words are what white space separates.",
+        ),
+    ),
+)
+
+
+def _best_beam(log_probs: list[float], lengths: list[int], penalty: float) -> int:
+    scores = [p / n**penalty for p, n in zip(log_probs, lengths, strict=True)]
+    return scores.index(max(scores))
+
+
+def _first_most(scores: list[float]) -> int:
+    return scores.index(max(scores))
+
+
+BEST_BEAM = Exercise(
+    right=_best_beam,
+    trials=lambda: [
+        ([-2.0, -2.6, -4.0], [3, 5, 20], 0.0),
+        ([-2.0, -2.6, -4.0], [3, 5, 20], 1.0),
+        ([-2.0, -2.6, -9.0], [3, 5, 8], 1.0),
+        ([-2.0, -2.1, -9.0], [4, 5, 2], 0.5),
+        ([-2.0, -3.8, -9.0], [2, 3, 4], 2.0),
+        ([-2.0, -1.9], [1, 2], 1.0),
+    ],
+    mistakes=(
+        Mistake(
+            "no lengths",
+            lambda p, n, penalty: _first_most(p),
+            "lengths make no difference here. Divide by the length to the power of the penalty.",
+        ),
+        Mistake(
+            "always the mean",
+            lambda p, n, penalty: _best_beam(p, n, 1.0),
+            "the penalty makes no difference here. It is the power of the length.",
+        ),
+        Mistake(
+            "times the length",
+            lambda p, n, penalty: _first_most([a * b**penalty for a, b in zip(p, n, strict=True)]),
+            "multiplied by the length, a long text becomes worse, not better.",
+        ),
+        Mistake(
+            "the worst",
+            lambda p, n, penalty: _first_most([-a / b**penalty for a, b in zip(p, n, strict=True)]),
+            "that is the least likely one. log p is negative: the highest is nearest to 0.",
+        ),
+        Mistake(
+            "penalty times length",
+            lambda p, n, penalty: _first_most(
+                [a / (b * penalty or 1) for a, b in zip(p, n, strict=True)]
+            ),
+            "the penalty is the power of the length, not a factor: the factor changes nothing.",
+        ),
+    ),
+)
+
+Facts = tuple[float, float, float]
+
+
+def _scores_of(right: float, told: float, true: float) -> Facts:
+    precision, recall = right / told if told else 0.0, right / true if true else 0.0
+    both = precision + recall
+    return precision, recall, 2 * precision * recall / both if both else 0.0
+
+
+def _fact_scores(told: list, true: list) -> Facts:
+    return _scores_of((Counter(told) & Counter(true)).total(), len(told), len(true))
+
+
+FACT_SCORES = Exercise(
+    right=_fact_scores,
+    trials=lambda: [
+        (["red cube", "red cube", "blue cone"], ["red cube", "blue cone", "gray egg", "gray egg"]),
+        (["red cube"], ["red cube", "red cube"]),
+        ([], ["red cube"]),
+        (["gray egg"], ["red cube"]),
+    ],
+    mistakes=(
+        Mistake(
+            "each counted once",
+            lambda told, true: _scores_of(len({*told} & {*true}), len({*told}), len({*true})),
+            "facts that occur twice are counted once. Two red cubes are two facts.",
+        ),
+        Mistake(
+            "right as often as told",
+            lambda told, true: _scores_of(sum(f in true for f in told), len(told), len(true)),
+            "a fact that is told twice and true once is right once.",
+        ),
+        Mistake(
+            "exchanged",
+            lambda told, true: _fact_scores(true, told),
+            "precision and recall are exchanged: precision is a share of what is told.",
+        ),
+        Mistake(
+            "a mean",
+            lambda told, true: (
+                *(both := _fact_scores(told, true)[:2]),
+                sum(both) / 2,
+            ),
+            "F1 is the harmonic mean. The plain one is a half for whoever has no recall at all.",
+        ),
+    ),
+)
+
 EXERCISES = {
     "caption-loss": CAPTION_LOSS,
     "prefix-mask": PREFIX_MASK,
     "hardest": HARDEST,
     "cache-cost": CACHE_COST,
+    "nucleus-set": NUCLEUS_SET,
+    "distinct": DISTINCT,
+    "best-beam": BEST_BEAM,
+    "fact-scores": FACT_SCORES,
 }

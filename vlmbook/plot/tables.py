@@ -19,19 +19,27 @@ def heatmaps(
     low: float | None = None,
     high: float | None = None,
     ticks: tuple[Sequence[str], Sequence[str]] | None = None,
+    digits: int | None = None,
 ) -> Figure:
-    """Matrices side by side under their titles, on one scale of colours; ticks names rows and
-    columns.
+    """Matrices side by side under their titles, on one scale of colours.
+
+    ticks names rows and columns; with digits, each number is written in its cell, and rows are as
+    high as that needs.
     """
     arrays = [np.asarray(m, dtype=float) for m in maps.values()]
-    low = min(a.min() for a in arrays) if low is None else low
-    high = max(a.max() for a in arrays) if high is None else high
+    low = min(np.nanmin(a) for a in arrays) if low is None else low
+    high = max(np.nanmax(a) for a in arrays) if high is None else high
     rows, columns = arrays[0].shape
-    height = WIDTH / len(arrays) * rows / columns
-    figure = plt.figure(figsize=(WIDTH, min(height, WIDTH * 0.45) + 0.7), layout="constrained")
+    height = min(WIDTH / len(arrays) * rows / columns, WIDTH * 0.45)
+    if digits is not None:
+        height = 0.34 * rows + 0.5
+    figure = plt.figure(figsize=(WIDTH, height + 0.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
     for ax, array, title in zip(axes, arrays, maps, strict=True):
-        drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest")
+        drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest",
+                          aspect="equal" if digits is None else "auto")  # fmt: skip
+        if digits is not None:
+            _write(ax, array, digits, (low + high) / 2)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
         ax.spines[:].set_visible(False)
@@ -43,9 +51,17 @@ def heatmaps(
             ax.set_yticks(range(rows), ticks[0])
             ax.set_xticks(range(columns), ticks[1], rotation=60, ha="right")
     axes[0].set_ylabel(ylabel)
-    if set(np.unique(np.concatenate([a.ravel() for a in arrays]))) - {0.0, 1.0}:
+    if digits is None and set(np.unique(np.concatenate([a.ravel() for a in arrays]))) - {0.0, 1.0}:
         figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02).outline.set_visible(False)
     return figure
+
+
+def _write(ax: plt.Axes, array: np.ndarray, digits: int, middle: float) -> None:
+    """Each number in its cell, white where the cell is dark; nan stays blank."""
+    for (row, column), value in np.ndenumerate(array):
+        if np.isfinite(value):
+            ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=9,
+                    color="white" if value > middle else "#20242a")  # fmt: skip
 
 
 def similarity(
