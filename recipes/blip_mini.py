@@ -14,15 +14,14 @@ core.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import random
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
+import command
 import torch
 from accelerate import Accelerator
 
@@ -189,25 +188,9 @@ def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str,
 
 def main() -> None:
     """Train, measure, save, and record how."""
-    parser = argparse.ArgumentParser(description="Train blip-mini.")
-    parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / "blip-mini")
-    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
-    parser.add_argument("--stem", choices=blip.STEMS, default="conv")
-    parser.add_argument("--steps", type=int, help="another number of steps")
-    parser.add_argument("--batch", type=int, help="another number of pictures in a step")
-    parser.add_argument("--threads", type=int, help="CPU threads to use")
-    parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    kept = given.state or Path("_build") / f"blip-mini-{given.stem}{'-smoke' * given.smoke}"
+    given = command.read("blip-mini", blip.STEMS)
     record = checkpoint.provenance([SEED, PLAN.seed])
-    settings = PLAN.settings
-    if given.smoke:
-        settings = replace(settings, steps=settings.steps // 100, batch=16, warm_up=5)
-    settings = replace(
-        settings, steps=given.steps or settings.steps, batch=given.batch or settings.batch
-    )
+    settings = command.changed(PLAN.settings, given, batch=16)
     plan = replace(PLAN, settings=settings)
 
     torch.manual_seed(SEED)
@@ -217,7 +200,7 @@ def main() -> None:
     if given.stem == "conv":
         model.image.load_state_dict(checkpoint.load(EYE)[0].image.state_dict())
     draw = functools.partial(batch, plan=plan, words=words, device=str(accelerator.device))
-    run = train.fit(model, train.multitask, draw, settings, kept, KEEP_EVERY)
+    run = train.fit(model, train.multitask, draw, settings, given.state, KEEP_EVERY)
     if accelerator.is_main_process:
         record |= {
             "processes": accelerator.num_processes,

@@ -15,13 +15,12 @@ core.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import random
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
+import command
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -120,29 +119,18 @@ def measure(model: clip.Clip, words: tokenizer.Tokenizer, num: int = 1000) -> di
 
 def main() -> None:
     """Train, measure, save, and record how."""
-    parser = argparse.ArgumentParser(description="Train clip-mini.")
-    parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / "clip-mini")
-    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
-    parser.add_argument("--stem", choices=clip.STEMS, default="conv")
-    parser.add_argument("--steps", type=int, help="of each stage, instead of its own")
-    parser.add_argument("--batch", type=int, help="another number of pictures in a step")
-    parser.add_argument("--threads", type=int, help="CPU threads to use")
-    parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
-    given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    kept = given.state or Path("_build") / f"clip-mini-{given.stem}{'-smoke' * given.smoke}"
+    given = command.read("clip-mini", clip.STEMS)
     record = checkpoint.provenance([SEED, *(stage.seed for stage in STAGES)])
 
     torch.manual_seed(SEED)
     words, accelerator = tokenizer.load(), Accelerator()
     config = clip.mini(len(words), given.stem)
     model = clip.build(config)
-    stages = [_changed(stage, given.smoke, given.steps, given.batch) for stage in STAGES]
+    stages = [replace(stage, settings=command.changed(stage.settings, given)) for stage in STAGES]
     runs = []
     for number, stage in enumerate(stages, 1):
         draw = functools.partial(batch, stage=stage, words=words, device=str(accelerator.device))
-        folder = kept / f"stage-{number}"
+        folder = given.state / f"stage-{number}"
         runs.append(train.fit(model, train.contrastive, draw, stage.settings, folder, KEEP_EVERY))
     if accelerator.is_main_process:
         record |= {
@@ -156,14 +144,6 @@ def main() -> None:
         }
         checkpoint.save(given.out, model, config, record, half=True)
         print(json.dumps(record, indent=1))
-
-
-def _changed(stage: Stage, smoke: bool, steps: int | None, size: int | None) -> Stage:
-    """A stage as the command line wants it."""
-    own = stage.settings
-    if smoke:
-        own = replace(own, steps=max(1, own.steps // 100), warm_up=5)
-    return replace(stage, settings=replace(own, steps=steps or own.steps, batch=size or own.batch))
 
 
 if __name__ == "__main__":

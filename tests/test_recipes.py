@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import command
 import numpy as np
 import pytest
 import safetensors.torch
@@ -234,6 +235,27 @@ def test_clip_mini_is_measured_right(clip_mini, monkeypatch):
         few = "text to image" in name  # all find the first picture, and one text means it
         assert told.startswith("0.004 [" if few else "1.000 ["), name
     assert len(found) == 6 and oracle.asked == set(oracle.known)
+
+
+def test_options_shorten_a_recipe_and_say_where_it_is_kept(monkeypatch):
+    whole = train.Settings(steps=250, batch=64, warm_up=20)
+
+    def read(*options):
+        monkeypatch.setattr(sys, "argv", ["recipe.py", *options])
+        given = command.read("some-mini", ("conv", "patch"))
+        return given.out, given.state, command.changed(whole, given, batch=16)
+
+    shipped, build = checkpoint.SHIPPED / "some-mini", Path("_build")
+    assert read() == (shipped, build / "some-mini-conv", whole)
+    little = replace(whole, steps=2, batch=16, warm_up=5)
+    kept = build / "some-mini-patch-smoke"  # apart from the whole run's, which goes on from its own
+    assert read("--smoke", "--stem", "patch") == (shipped, kept, little)
+    where = ["--out", "here", "--state", "there"]
+    own = replace(little, steps=3, batch=8)
+    given = read("--smoke", "--steps", "3", "--batch", "8", *where)
+    assert given == (Path("here"), Path("there"), own)
+    whole = replace(whole, steps=50)
+    assert read("--smoke")[2].steps == 1  # not none
 
 
 @pytest.mark.usefixtures("small_training")

@@ -1,0 +1,48 @@
+"""What the recipes that train a model have in common: their options.
+
+    given = command.read("clip-mini", clip.STEMS)
+    settings = command.changed(SETTINGS, given)
+
+A recipe finds this file beside itself, as Python does for whatever file is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlmbook import checkpoint, train
+
+
+def read(name: str, stems: Sequence[str]) -> argparse.Namespace:
+    """The options that a recipe was started with; state is a folder even where none was given.
+
+    The number of threads is set here.
+    """
+    parser = argparse.ArgumentParser(description=f"Train {name}.")
+    parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / name)
+    parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
+    parser.add_argument("--stem", choices=stems, default="conv")
+    parser.add_argument("--steps", type=int, help="another number of steps, of each stage")
+    parser.add_argument("--batch", type=int, help="another number of pictures in a step")
+    parser.add_argument("--threads", type=int, help="CPU threads to use")
+    parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
+    given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    given.state = given.state or Path("_build") / f"{name}-{given.stem}{'-smoke' * given.smoke}"
+    return given
+
+
+def changed(settings: train.Settings, given: argparse.Namespace, **smoke: Any) -> train.Settings:
+    """Settings as the options want them; smoke is what --smoke changes beside steps and warm-up."""
+    if given.smoke:
+        settings = replace(settings, steps=max(1, settings.steps // 100), warm_up=5, **smoke)
+    return replace(
+        settings, steps=given.steps or settings.steps, batch=given.batch or settings.batch
+    )
