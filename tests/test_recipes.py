@@ -258,43 +258,58 @@ def test_options_shorten_a_recipe_and_say_where_it_is_kept(monkeypatch):
     assert read("--smoke")[2].steps == 1  # not none
 
 
-@pytest.mark.usefixtures("small_training")
-def test_clip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
-    def start():
+@pytest.fixture
+def gone_on(monkeypatch, tmp_path, capsys, small_training):
+    """Interrupts a recipe while it measures, and starts it again: the model and what is told of it.
+
+    measuring is a function that it measures with, folders those that its stages are kept in.
+    """
+    out, kept = tmp_path / "out", tmp_path / "run"
+
+    def start(script):
         little = ["--steps", "2", "--batch", "4", "--smoke", "--threads", "1"]
-        where = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", [str(CLIP), *little, *where])
-        runpy.run_path(str(CLIP), run_name="__main__")
+        where = ["--out", str(out), "--state", str(kept)]
+        monkeypatch.setattr(sys, "argv", [str(script), *little, *where])
+        runpy.run_path(str(script), run_name="__main__")
 
     def interrupt(*arguments, **how):
         raise KeyboardInterrupt
 
-    monkeypatch.chdir(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(retrieval, "gallery", interrupt)
-        start()
-    kept = [tmp_path / "run" / f"stage-{number}" / train.PROGRESS for number in (1, 2)]
-    before = [json.loads(path.read_text("utf8")) for path in kept]
-    for path, progress in zip(kept, before, strict=True):
-        path.write_text(json.dumps(progress | {"seconds": 1000.0}), "utf8")
-    start()
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
-    model, _ = checkpoint.load(tmp_path / "out")
-    told = checkpoint.run_of(tmp_path / "out")
-    assert json.loads(capsys.readouterr().out) == told
-    assert told["seconds"] == 2000  # nothing was trained again
-    for progress, stage, loss in zip(before, told["stages"], told["loss"], strict=True):
-        assert stage["settings"] == progress["settings"]
-        assert stage["settings"]["precision"] == "bf16"
-        assert loss == pytest.approx(sum(progress["loss"]) / 2, abs=1e-4)
-    assert (told["pictures"], told["seeds"], told["processes"]) == (16, [0, 0, 1], 1)
-    assert told["command"].startswith("python recipes/clip_mini.py --steps 2 --batch 4 --smoke")
-    assert told["parameters"] == sum(weights.numel() for weights in model.parameters())
+    def both(script, measuring, folders):
+        monkeypatch.chdir(tmp_path)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(*measuring, interrupt)
+            start(script)
+        paths = [kept / folder / train.PROGRESS for folder in folders]
+        before = [json.loads(path.read_text("utf8")) for path in paths]
+        for path, progress in zip(paths, before, strict=True):
+            path.write_text(json.dumps(progress | {"seconds": 1000.0}), "utf8")
+        start(script)
+        assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
+        model, told = checkpoint.load(out)[0], checkpoint.run_of(out)
+        assert json.loads(capsys.readouterr().out) == told
+        assert told["seconds"] == 1000 * len(folders)  # nothing was trained again
+        plans = told["stages"] if "stages" in told else [told["plan"]]
+        for progress, plan, loss in zip(before, plans, np.ravel(told["loss"]), strict=True):
+            assert plan["settings"] == progress["settings"]
+            assert plan["settings"]["precision"] == "bf16"
+            assert loss == pytest.approx(sum(progress["loss"]) / 2, abs=1e-4)
+        command = f"python recipes/{script.name} --steps 2 --batch 4 --smoke"
+        assert told["command"].startswith(command) and told["processes"] == 1
+        assert told["parameters"] == sum(weights.numel() for weights in model.parameters())
+        last = safetensors.torch.load_file(kept / folders[-1] / "model.safetensors")
+        for name, value in last.items():
+            torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+        assert (out / "model.safetensors").stat().st_size < 2.1 * told["parameters"]
+        return model, told
+
+    return both
+
+
+def test_clip_mini_goes_on_is_measured_and_saved(gone_on):
+    _, told = gone_on(CLIP, (retrieval, "gallery"), ["stage-1", "stage-2"])
+    assert (told["pictures"], told["seeds"]) == (16, [0, 0, 1])
     assert len(told["measured"]) == 6 and "R@1 of 100, text to image, ko" in told["measured"]
-    last = tmp_path / "run" / "stage-2" / "model.safetensors"
-    for name, value in safetensors.torch.load_file(last).items():
-        torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
-    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]
 
 
 BLIP = ROOT / "recipes" / "blip_mini.py"
@@ -425,39 +440,10 @@ def test_blip_mini_is_measured_right(blip_mini, monkeypatch):
     assert found["R@1 of 16, text to image, ITC, then ITM, en"].startswith("1.000 [")
 
 
-@pytest.mark.usefixtures("small_training")
-def test_blip_mini_goes_on_is_measured_and_saved(monkeypatch, tmp_path, capsys):
-    def start():
-        little = ["--steps", "2", "--batch", "4", "--smoke", "--threads", "1"]
-        where = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "run")]
-        monkeypatch.setattr(sys, "argv", [str(BLIP), *little, *where])
-        runpy.run_path(str(BLIP), run_name="__main__")
-
-    def interrupt(*arguments, **how):
-        raise KeyboardInterrupt
-
-    monkeypatch.chdir(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluate, "scene_graph", interrupt)
-        start()
-    kept = tmp_path / "run" / train.PROGRESS
-    progress = json.loads(kept.read_text("utf8"))
-    kept.write_text(json.dumps(progress | {"seconds": 1000.0}), "utf8")
-    start()
-    assert {path.name for path in tmp_path.iterdir()} == {"out", "run"}
-    model, _ = checkpoint.load(tmp_path / "out")
-    told = checkpoint.run_of(tmp_path / "out")
-    assert json.loads(capsys.readouterr().out) == told
-    assert told["seconds"] == 1000 and told["loss"] == pytest.approx(
-        sum(progress["loss"]) / 2, abs=1e-4
-    )
+def test_blip_mini_goes_on_is_measured_and_saved(gone_on):
+    model, told = gone_on(BLIP, (evaluate, "scene_graph"), ["."])
     assert (told["pictures"], told["seeds"], told["eye"]) == (8, [0, 2], "clip-mini")
-    assert told["parameters"] == sum(weights.numel() for weights in model.parameters()) < 7e6
-    assert told["command"].startswith("python recipes/blip_mini.py --steps 2 --batch 4 --smoke")
-    assert len(told["measured"]) == 26
+    assert len(told["measured"]) == 26 and told["parameters"] < 7e6
     eye = checkpoint.load("clip-mini")[0].image.state_dict()
     for name, value in model.image.state_dict().items():  # two steps take it nowhere else
         torch.testing.assert_close(value, eye[name], atol=0.01, rtol=0.05)
-    for name, value in safetensors.torch.load_file(tmp_path / "run" / "model.safetensors").items():
-        torch.testing.assert_close(model.state_dict()[name], value, atol=1e-3, rtol=1e-3)
-    assert (tmp_path / "out" / "model.safetensors").stat().st_size < 2.1 * told["parameters"]
