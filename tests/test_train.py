@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import multiprocessing, nn
 
-from vlmbook import clip, tokenizer, train
+from vlmbook import blip, clip, tokenizer, train
 from vlmbook.train import Settings, TrainingError, fit
 
 os.environ["ACCELERATE_USE_CPU"] = "1"  # accelerate reads it once, whichever test comes first
@@ -84,12 +84,50 @@ def small_clip():
     return clip.build(clip.Config(len(BOOK), size=16, **sizes))
 
 
-def trained(folder=None, **how):
-    """Losses, gradients of each step and weights of a small CLIP after three steps."""
-    model, grads = small_clip(), []
+def lessons(step, part):
+    """Pictures, what is said of them, and questions; the second half of a step has more of both."""
+    pixels, rows = pairs(step, part)[0], range(8)[part]
+    said = torch.tensor([TEXTS.index(text) for text in TEXTS[part]])
+    asked = [(n, row) for n, row in enumerate(rows) for _ in range(1 + row // 3)]
+    languages = torch.tensor([list(blip.LANGUAGES.values())[row % 2] for row in rows])
+    picture = torch.tensor([n for n, _ in asked])
+    question, question_mask = BOOK.batch([TEXTS[row] for _, row in asked])
+    return blip.Batch(
+        pixels,
+        *BOOK.batch(TEXTS[part]),
+        language=languages,
+        about=torch.stack([torch.tensor(rows), said], 1),
+        question=question,
+        question_mask=question_mask,
+        answer=question,
+        picture=picture,
+        spoken=languages[picture],
+    )
+
+
+def small_blip():
+    torch.manual_seed(3)
+    sizes = {"image_width": 32, "image_depth": 1, "image_heads": 2, "shared": 16}
+    sizes |= {"text_width": 32, "text_depth": 1, "text_heads": 2}
+    return blip.build(blip.Config(len(BOOK), size=16, **sizes))
+
+
+def all_but_matching(forward, batch):
+    """BLIP's losses; ITM's negatives are a process's own, so it has no share here."""
+    return train.multitask(forward, batch, train.SHARES | {"itm": 0.0})
+
+
+CLIP = small_clip, train.contrastive, pairs
+BLIP = small_blip, all_but_matching, lessons
+
+
+def trained(folder=None, kind=CLIP, **how):
+    """Losses, gradients of each step and weights of a small model after three steps."""
+    (build, loss, batch), grads = kind, []
+    model = build()
     settings = Settings(3, 8, warm_up=2, clip=1e9)  # cutting would hide a gradient twice as long
     watch = how.pop("watch", lambda step, model: grads.append(gradients(model)))
-    history = fit(model, train.contrastive, pairs, settings, folder, watch=watch, **how)
+    history = fit(model, loss, batch, settings, folder, watch=watch, **how)
     return {"loss": history.loss, "grads": grads, "weights": state(model)}
 
 
@@ -379,6 +417,7 @@ def process(rank, folder):
     mine, bar = slice(4 * rank, 4 * rank + 4), io.StringIO()
     with redirect_stderr(bar):
         found = {"whole": trained(), "loose": loose(mine)}
+        found["tasks"] = trained(kind=BLIP)
     found["bar"] = bar.getvalue()
     told_by(trained, folder / "run", keep_every=1, watch=at(1, interrupt))
     found["resumed"] = trained(folder / "run")
@@ -389,8 +428,10 @@ def process(rank, folder):
         return x, y / 0 if (step, rank) == (1, 1) else y
 
     found["spoilt"] = told_by(fit, Toy(), squares, spoilt, Settings(3, 8), folder / "bad", 1)
-    train.together = own_gradient_alone
-    found["wrong"] = trained()
+    exact, train._per_token = train._per_token, F.cross_entropy
+    found["own tokens"] = trained(kind=BLIP)
+    train._per_token, train.together = exact, own_gradient_alone
+    found["wrong"], found["wrong tasks"] = trained(), trained(kind=BLIP)
     torch.save(found, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -405,7 +446,7 @@ def two(tmp_path_factory):
 
 
 def compare(one, other):
-    torch.testing.assert_close(one["loss"], other["loss"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(one["loss"], other["loss"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(one["grads"], other["grads"], atol=1e-4, rtol=1e-3)
 
 
@@ -437,6 +478,21 @@ def test_two_processes_that_send_no_gradients_back_do_not(two):
     assert two[0]["wrong"]["loss"][0] == pytest.approx(one["loss"][0], abs=1e-5)
     with pytest.raises(AssertionError, match="not close"):
         compare(two[0]["wrong"] | {"loss": one["loss"]}, one)
+
+
+def test_all_losses_of_blip_but_itm_are_in_two_processes_what_they_are_in_one(two):
+    one = trained(kind=BLIP)
+    losses = torch.tensor([found["tasks"]["loss"] for found in two])
+    assert (losses[0] - losses[1]).abs().min() > 1  # each has the tokens of its own rows
+    for found in two:
+        compare(found["tasks"] | {"loss": losses.mean(0).tolist()}, one)
+    learnt = [{k: found["tasks"]["weights"][k] for k in one["grads"][0]} for found in two]
+    assert same(*learnt)
+    silent = {n for n, grad in one["grads"][2].items() if not grad.any()}
+    assert silent == {"matcher.weight", "matcher.bias"}
+    for wrong in ("own tokens", "wrong tasks"):
+        with pytest.raises(AssertionError, match="not close"):
+            compare(two[0][wrong] | {"loss": one["loss"]}, one)
 
 
 def test_two_processes_go_on_stop_and_speak_as_one(two):
