@@ -486,8 +486,8 @@ def test_all_losses_of_blip_but_itm_are_in_two_processes_what_they_are_in_one(tw
     assert (losses[0] - losses[1]).abs().min() > 1  # each has the tokens of its own rows
     for found in two:
         compare(found["tasks"] | {"loss": losses.mean(0).tolist()}, one)
-    learnt = [{k: found["tasks"]["weights"][k] for k in one["grads"][0]} for found in two]
-    assert same(*learnt)
+    assert same(two[0]["tasks"]["weights"], two[1]["tasks"]["weights"])
+    assert torch.equal(two[0]["tasks"]["weights"]["met"], one["weights"]["met"])  # in either half
     silent = {n for n, grad in one["grads"][2].items() if not grad.any()}
     assert silent == {"matcher.weight", "matcher.bias"}
     for wrong in ("own tokens", "wrong tasks"):

@@ -272,9 +272,7 @@ class Blip(nn.Module):
         matched is the number of rows, from the first, whose pairs ITM sees; left out, all.
         """
         if self.training:
-            for ids in (batch.ids, batch.question, batch.answer):
-                if ids is not None:
-                    self.met[ids.flatten()] = True
+            self._meet(batch)
         feats = self.see(batch.pixels).feats
         image_emb = text_emb = scale = match = caption = said = answer = answered = None
         if "itc" in tasks or ("itm" in tasks and mined):
@@ -301,6 +299,16 @@ class Blip(nn.Module):
         return Outputs(
             image_emb, text_emb, scale, batch.about, match, caption, said, answer, answered
         )
+
+    def _meet(self, batch: Batch) -> None:
+        """Note the tokens that training sees, those of all processes."""
+        for ids in (batch.ids, batch.question, batch.answer):
+            if ids is not None:
+                self.met[ids.flatten()] = True
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            met = self.met.byte()
+            torch.distributed.all_reduce(met, torch.distributed.ReduceOp.MAX)
+            self.met.copy_(met)
 
     def _match_all(
         self, ids: Tensor, mask: Tensor, feats: Tensor, scores: Tensor, same: Tensor
