@@ -160,6 +160,7 @@ def test_weights_go_to_transformers_and_back(task):
     back = blip.to_transformers(ours, task)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
+    assert ours.met.all()  # nothing tells which were not
     again = CLASSES[task](theirs.config)
     again.load_state_dict(back)
     first = next(iter(state))
@@ -276,7 +277,9 @@ def test_the_nano_trains_under_two_million_parameters_and_the_mini_has_at_most_s
 
 @torch.no_grad()
 def test_losses_are_their_definitions(small):
-    given = batch()
+    given = batch(picture=torch.arange(12).roll(1))  # a question about another picture
+    for weights in small.parameters():
+        weights += 0.2 * torch.randn_like(weights)  # new weights hardly tell pictures apart
     out = small(given, mined=False)
     assert out.match.shape == (36, 2)
     found = {
@@ -294,20 +297,20 @@ def test_losses_are_their_definitions(small):
             )
             total -= logits[0, -1].log_softmax(0)[ids[n]].item()
             count += 1
-    assert found["lm"] == pytest.approx(total / count, rel=1e-4)
+    assert found["lm"] == pytest.approx(total / count, rel=1e-5)
 
     total, count = 0.0, 0
     for n, answer in enumerate(given.answer):
         question = given.question[n][given.question_mask[n]][None].clone()
         question[0, 0] = ENCODE
-        asked = small.text(question, "encode", None, feats[n : n + 1]).feats
+        asked = small.text(question, "encode", None, feats[given.picture[n]][None]).feats
         ids = answer[answer != PAD].tolist()
         for m in range(1, len(ids)):
             so_far = torch.tensor([[DECODE, given.spoken[n].item(), *ids[1:m]]])
             logits = small.decoder.next_logits(small.decoder(so_far, "decode", None, asked).feats)
             total -= logits[0, -1].log_softmax(0)[ids[m]].item()
             count += 1
-    assert found["vqa"] == pytest.approx(total / count, rel=1e-4)
+    assert found["vqa"] == pytest.approx(total / count, rel=1e-5)
 
     scores = small.scale * small.embed_image(feats) @ small.encode_text(given.ids, given.mask).T
     diagonal = torch.arange(12)
@@ -315,6 +318,38 @@ def test_losses_are_their_definitions(small):
     assert found["itc"] == pytest.approx(itc.item(), rel=1e-5)
     both = train.multitask(small, given, {"itc": 2.0, "lm": 0.5}).item()
     assert both == pytest.approx(2 * found["itc"] + found["lm"] / 2, rel=1e-5)
+
+
+def test_matching_is_scored_by_which_rows_are_pairs():
+    logits = torch.randn(9, 2)
+    nothing = dict.fromkeys(blip.Outputs._fields)
+    out = blip.Outputs(**nothing | {"match": logits})
+    found = train.multitask(lambda *given: out, None, {"itm": 1.0})
+    fits = [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    surprises = [-row.log_softmax(0)[fit] for row, fit in zip(logits, fits, strict=True)]
+    torch.testing.assert_close(found, sum(surprises) / 9)
+
+
+def test_rows_that_show_or_say_the_same_share_the_targets_of_itc():
+    image, text = F.normalize(torch.randn(2, 4, 5), dim=-1)
+    about = torch.tensor([[0, 0], [0, 1], [2, 1], [3, 3]])
+    alike = [[0, 1], [0, 1, 2], [1, 2], [3]]
+    nothing = dict.fromkeys(blip.Outputs._fields)
+    heads = {"image_emb": image, "text_emb": text, "scale": torch.tensor(6.0), "about": about}
+    out = blip.Outputs(**nothing | heads)
+    found = train.multitask(lambda *given: out, None, {"itc": 1.0})
+    scores, total = 6.0 * image @ text.T, 0.0
+    for table in (scores, scores.T):
+        for row, own in zip(table, alike, strict=True):
+            total -= row.log_softmax(0)[own].mean() / 8
+    torch.testing.assert_close(found, total)
+
+
+def test_the_scale_has_a_highest_value(small):
+    assert small.scale.item() == pytest.approx(1 / 0.07, rel=1e-5)
+    small.log_scale.data += 9
+    assert small.scale.item() == 100
+    assert torch.autograd.grad(small.scale, small.log_scale)[0] == 0
 
 
 @torch.no_grad()
@@ -405,6 +440,30 @@ def test_an_answer_looks_at_its_own_question_and_picture_alone(small):
     about_one = small.answer(pixels[:1], questions, BOOK)
     assert about_one[0].probability == pytest.approx(both[0].probability, rel=1e-3, abs=0)
     assert about_one[1].probability != pytest.approx(both[1].probability, rel=1e-4, abs=0)
+
+
+@torch.no_grad()
+def test_each_beam_looks_at_its_own_question(small):
+    ids, mask = BOOK.batch(["What is red?", "What color is the cube behind the small metal cone?"])
+    asked, prompt = torch.randn(*ids.shape, 32), small.prompt("en", 2)
+    both = small.write(prompt, asked, mask, "beam", 5, num_beams=3)
+    for n, length in enumerate(mask.sum(1)):
+        alone = small.write(prompt[:1], asked[n : n + 1, :length], None, "beam", 5, num_beams=3)
+        assert both.log_prob[n].item() == pytest.approx(alone.log_prob.item(), rel=1e-5)
+    unmasked = small.write(prompt, asked, None, "beam", 5, num_beams=3)
+    assert both.log_prob[0].item() != pytest.approx(unmasked.log_prob[0].item(), rel=1e-5)
+
+
+@torch.no_grad()
+def test_training_alone_meets_what_it_reads_and_writes(small):
+    given = batch()
+    small(given)
+    assert not small.met.any()
+    small.train()(given)
+    parts = [set(ids.flatten().tolist()) for ids in (given.ids, given.question, given.answer)]
+    assert set(small.met.nonzero().flatten().tolist()) == set.union(*parts)
+    for n in range(3):
+        assert parts[n] - parts[n - 1] - parts[n - 2]  # each has a part that the others lack
 
 
 def test_what_training_never_met_is_noted(small):
