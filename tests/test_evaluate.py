@@ -328,6 +328,8 @@ def test_the_hierarchical_bootstrap_covers_what_other_seeds_and_items_give():
         narrow.append(items.width < found.width)
         assert found.value == pytest.approx(np.mean([own.mean() for own in scores]))
     assert 0.85 <= np.mean(covered) < 1 and np.mean(narrow) > 0.8
+    assert evaluate.hierarchical_bootstrap(scores, seed=trial) == found
+    assert evaluate.hierarchical_bootstrap(scores, seed=trial + 1) != found
     # By its definition, slowly, for one small case.
     scores, means = [np.array([0.0, 1.0, 1.0]), np.array([0.0, 0.0, 0.0, 4.0])], []
     for _ in range(20_000):
@@ -338,6 +340,8 @@ def test_the_hierarchical_bootstrap_covers_what_other_seeds_and_items_give():
     assert found.high == pytest.approx(np.quantile(means, 0.975), abs=0.03)
     half = evaluate.hierarchical_bootstrap(scores, level=0.5)
     assert half.width < 0.7 * found.width
+    with pytest.raises(ValueError, match="level 95 is not between 0 and 1"):
+        evaluate.hierarchical_bootstrap(scores, level=95)
     with pytest.raises(ValueError, match="1 seed says nothing about others; run 5 or more"):
         evaluate.hierarchical_bootstrap(scores[:1])
     with pytest.raises(ValueError, match="seed 1 is empty"):

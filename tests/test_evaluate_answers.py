@@ -81,5 +81,8 @@ def test_the_blind_one_knows_what_was_answered_before():
         asked("?", "?", "count", "ko"),
     ]
     assert evaluate.blind(train, test) == ["1", "3", "2"]
+    torn = [asked("which?", answer) for answer in "3113"]
+    assert evaluate.blind(torn, torn[:1]) == evaluate.blind(torn[::-1], torn[:1]) == ["3"]
+    assert evaluate.blind(torn[1:] + torn[:1], torn[:1]) == ["1"]  # the first one met
     with pytest.raises(ValueError, match="no question of family 'exist' in 'en'; ask some"):
         evaluate.blind(train, [asked("is there?", "?", "exist")])

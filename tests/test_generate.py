@@ -65,10 +65,13 @@ def test_greedy_by_hand():
 
 
 def test_what_follows_the_end_is_padding():
-    found = generate.greedy(markov(4, num=16)[0], start(16), 8, **HOW)
-    sizes = [len(shown(ids)) for ids in found.ids]
-    assert len(set(sizes)) > 2
-    assert all((ids[size:] == PAD_TOKEN).all() for ids, size in zip(found.ids, sizes, strict=True))
+    for decode in (generate.greedy, generate.beam):
+        for pad in (PAD_TOKEN, 2):
+            found = decode(markov(4, num=16)[0], start(16), 8, end=END_TOKEN, pad=pad)
+            sizes = [len(shown(ids)) for ids in found.ids]
+            assert len(set(sizes)) > 2
+            for ids, size in zip(found.ids, sizes, strict=True):
+                assert (ids[size:] == pad).all()
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])

@@ -207,12 +207,15 @@ def test_groups_of_a_map_differ_in_their_marks_and_pairs_are_joined():
 
 
 def test_what_a_decoder_chose_stands_out_among_what_it_could_have_chosen():
-    offered = [[("a", 0.5), ("the", 0.3), ("an", 0.01)], [("red", 0.2), ("blue", 0.75)]]
-    ax = plot.choices(["the", "blue"], offered).axes[0]
+    offered = [[("a", 0.5), ("an", 0.01), ("the", 0.3)], [("red", 0.2), ("blue", 0.75)]]
+    ax = plot.choices(["the", "blue"], offered, "two steps").axes[0]
     widths = [bar.get_width() for bar in ax.patches]
-    assert widths == pytest.approx([0.5, 0.3, 0.01, 0.2, 0.75])
-    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0, 0.5, 0.8, 0, 0.2])
-    assert [bar.get_alpha() == 1 for bar in ax.patches] == [False, True, False, False, True]
+    assert widths == pytest.approx([0.5, 0.01, 0.3, 0.2, 0.75])
+    assert [bar.get_x() for bar in ax.patches] == pytest.approx([0, 0.5, 0.51, 0, 0.2])
+    assert [bar.get_alpha() == 1 for bar in ax.patches] == [False, False, True, False, True]
+    places = [t.get_position() for t in ax.texts]
+    assert np.ravel(places) == pytest.approx([0.25, 0, 0.66, 0, 0.1, 1, 0.575, 1])
+    assert ax.yaxis_inverted() and ax.get_title() == "two steps"  # the first step stands above
     said = {t.get_text(): t.get_weight() for t in ax.texts}
     assert said == {"a": "normal", "the": "bold", "red": "normal", "blue": "bold"}  # "an": no room
     assert [t.get_text() for t in ax.get_yticklabels()] == ["the", "blue"]

@@ -136,5 +136,11 @@ def test_the_first_k_are_put_in_the_order_of_the_judge_and_the_rest_stays_behind
         assert sorted(item for query, item in asked if query == q) == sorted(before[:5])
     everything = retrieval.rerank(scores, judge, 20)
     assert torch.equal(everything.argsort(1), truth.argsort(1))
-    with pytest.raises(ValueError, match="k 21 is not a number of items, 1 to 20"):
-        retrieval.rerank(scores, judge, 21)
+    for k in (0, 21):
+        with pytest.raises(ValueError, match=f"k {k} is not a number of items, 1 to 20"):
+            retrieval.rerank(scores, judge, k)
+
+
+def test_what_the_first_search_can_not_tell_from_the_first_k_stays_behind_them():
+    found = retrieval.rerank(torch.ones(3, 6), lambda rows, columns: torch.zeros(len(rows)), 2)
+    assert ((found == 0).sum(1) == 2).all() and ((found < 0).sum(1) == 4).all()
