@@ -20,12 +20,13 @@ from vlmbook import checkpoint, train
 
 
 def read(name: str, stems: Sequence[str]) -> argparse.Namespace:
-    """The options that a recipe was started with; state is a folder even where none was given.
+    """The options that a recipe was started with; out and state are folders even where none
+    was given.
 
     The number of threads is set here.
     """
     parser = argparse.ArgumentParser(description=f"Train {name}.")
-    parser.add_argument("--out", type=Path, default=checkpoint.SHIPPED / name)
+    parser.add_argument("--out", type=Path, help="where to save; --smoke does so in _build")
     parser.add_argument("--smoke", action="store_true", help="a hundredth of it, to try it")
     parser.add_argument("--stem", choices=stems, default="conv")
     parser.add_argument("--steps", type=int, help="another number of steps, of each stage")
@@ -35,6 +36,9 @@ def read(name: str, stems: Sequence[str]) -> argparse.Namespace:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    given.out = given.out or (
+        Path("_build") / f"{name}-smoke" if given.smoke else checkpoint.SHIPPED / name
+    )
     given.state = given.state or Path("_build") / f"{name}-{given.stem}{'-smoke' * given.smoke}"
     return given
 

@@ -249,7 +249,8 @@ def test_options_shorten_a_recipe_and_say_where_it_is_kept(monkeypatch):
     assert read() == (shipped, build / "some-mini-conv", whole)
     little = replace(whole, steps=2, batch=16, warm_up=5)
     kept = build / "some-mini-patch-smoke"  # apart from the whole run's, which goes on from its own
-    assert read("--smoke", "--stem", "patch") == (shipped, kept, little)
+    tried = build / "some-mini-smoke"  # what is shipped stays
+    assert read("--smoke", "--stem", "patch") == (tried, kept, little)
     where = ["--out", "here", "--state", "there"]
     own = replace(little, steps=3, batch=8)
     given = read("--smoke", "--steps", "3", "--batch", "8", *where)

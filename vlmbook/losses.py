@@ -89,7 +89,7 @@ def _allow_for(
 ) -> tuple[Tensor, Tensor]:
     """Logits and targets of InfoNCE for a batch with equal captions.
 
-    same is an equivalence, so the shared targets (B, B) are the same for rows and for columns.
+    same is symmetric, so the shared targets (B, B) are the same for rows and for columns.
     """
     if not masked:
         return logits, same.to(logits.dtype) / same.sum(1, keepdim=True)

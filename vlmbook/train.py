@@ -128,7 +128,7 @@ def fit(
             if watch is not None:
                 watch(step, model)
             optimizer.zero_grad()
-            history.loss.append(value.item())
+            history.loss.append(accelerator.reduce(value.detach(), "mean").item())
             history.seconds += time.monotonic() - started
             bar.set_postfix(loss=f"{history.loss[-1]:.3f}", refresh=False)
             bar.update()
@@ -159,7 +159,8 @@ def multitask(
 
     shares weigh them; a task without one is left out. how goes to Blip.forward. ITC compares the
     pictures and captions of all processes, rows that say the same sharing their targets; ITM's
-    negatives come from the process's own rows, as in BLIP's code.
+    negatives come from the process's own rows, as in BLIP's code. Over several processes, give a
+    task that should not count a share of 0: no weight may be without a gradient.
     """
     out = forward(batch, tuple(shares), **how)
     parts = {}

@@ -415,6 +415,407 @@ FACT_SCORES = Exercise(
     ),
 )
 
+# --- blip/answers.md ------------------------------------------------------------------------------
+
+
+def _ten_answers(answer: str, people: list[str]) -> float:
+    same = [person == answer for person in people]
+    return sum(min(1, (sum(same) - own) / 3) for own in same) / len(people)
+
+
+TEN_ANSWERS = Exercise(
+    right=_ten_answers,
+    trials=lambda: [
+        ("red", ["red"] * k + ["pink"] * (3 * (k == 2)) + ["orange"] * (10 - k - 3 * (k == 2)))
+        for k in (0, 1, 2, 3, 4, 9)
+    ],
+    mistakes=(
+        Mistake(
+            "nobody left out",
+            lambda answer, people: min(1, people.count(answer) / 3),
+            "nobody is left out. Three of ten are then enough, and should not be.",
+        ),
+        Mistake(
+            "no limit",
+            lambda answer, people: (
+                sum((people.count(answer) - (p == answer)) / 3 for p in people) / len(people)
+            ),
+            "more than three who agree give more than 1. Take the minimum before the mean.",
+        ),
+        Mistake(
+            "all must agree",
+            lambda answer, people: people.count(answer) / len(people),
+            "that is the share of people who agree. Three others are enough for full marks.",
+        ),
+        Mistake(
+            "always one less",
+            lambda answer, people: min(1, max(0, people.count(answer) - 1) / 3),
+            "one who agrees is always left out. Sometimes another is, who does not agree.",
+        ),
+    ),
+)
+
+
+def _first_most_frequent(answers: list[int]) -> int:
+    return Counter(answers).most_common(1)[0][0]
+
+
+def _blind_reader(train: list[tuple[str, int]], question: str) -> int:
+    own = [answer for asked, answer in train if asked == question]
+    return _first_most_frequent(own or [answer for _, answer in train])
+
+
+_READ = [
+    ("color of the cube", 4),
+    ("color of the cube", 7),
+    ("color of the cube", 7),
+    ("how many", 2),
+    ("how many", 4),
+    ("how many", 2),
+    ("color of the egg", 4),
+    ("color of the egg", 5),
+]
+
+BLIND_READER = Exercise(
+    right=_blind_reader,
+    trials=lambda: [
+        (_READ, question)
+        for question in ("color of the cube", "how many", "color of the egg", "is there an egg")
+    ],
+    mistakes=(
+        Mistake(
+            "majority",
+            lambda train, question: _first_most_frequent([answer for _, answer in train]),
+            "the question makes no difference. Count the answers to this question alone.",
+        ),
+        Mistake(
+            "the first",
+            lambda train, question: next((a for q, a in train if q == question), train[0][1]),
+            "that is the first answer to the question, not the most frequent one.",
+        ),
+        Mistake(
+            "the last among equals",
+            lambda train, question: _blind_reader(train[::-1], question),
+            "among equally frequent answers, the first one in train is to be taken.",
+        ),
+    ),
+)
+
+
+def _selective(right: Tensor, probability: Tensor, share: float) -> Tensor:
+    kept = probability.argsort(descending=True)[: round(share * len(right))]
+    return right[kept].float().mean()
+
+
+SELECTIVE = Exercise(
+    right=_selective,
+    trials=lambda: [
+        (
+            torch.tensor([1, 0, 1, 1, 0, 1, 0, 0]).bool(),
+            torch.tensor([0.9, 0.4, 0.95, 0.6, 0.3, 0.5, 0.7, 0.35]),
+            share,
+        )
+        for share in (0.25, 0.375, 0.5, 1.0)
+    ],
+    mistakes=(
+        Mistake(
+            "the least certain",
+            lambda right, probability, share: _selective(right, -probability, share),
+            "these are the least certain answers.",
+        ),
+        Mistake(
+            "a threshold",
+            lambda right, probability, share: right[probability >= share].float().mean(),
+            "share is taken for a probability. It is how many of the answers are kept.",
+        ),
+        Mistake(
+            "of all",
+            lambda right, probability, share: _selective(right, probability, share) * share,
+            "the right ones are divided by the number of all answers, not of those kept.",
+        ),
+        Mistake(
+            "the first ones",
+            lambda right, probability, share: right[: round(share * len(right))].float().mean(),
+            "the first answers are kept, in the order given. Sort them by probability.",
+        ),
+    ),
+)
+
+# --- blip/heads.md --------------------------------------------------------------------------------
+
+READINGS = Exercise(
+    right=lambda texts, pictures, k: texts + pictures + texts * min(k, pictures),
+    trials=lambda: [(1000, 1000, 8), (10, 300, 4), (20, 5, 16)],
+    mistakes=(
+        Mistake(
+            "every pair",
+            lambda texts, pictures, k: texts * pictures,
+            "that is ITM for every pair. It reads only the best k pictures of each sentence.",
+        ),
+        Mistake(
+            "the judge alone",
+            lambda texts, pictures, k: texts * min(k, pictures),
+            "the search itself is missing: pictures and sentences are encoded once.",
+        ),
+        Mistake(
+            "pictures again",
+            lambda texts, pictures, k: texts + pictures + 2 * texts * min(k, pictures),
+            "the pictures are encoded again for the judge. Their features were kept.",
+        ),
+        Mistake(
+            "more than there are",
+            lambda texts, pictures, k: texts + pictures + texts * k,
+            "if there are fewer than k pictures, no more than all of them can be read.",
+        ),
+        Mistake(
+            "for each picture",
+            lambda texts, pictures, k: texts + pictures + pictures * min(k, pictures),
+            "k pictures are read for each sentence, not for each picture.",
+        ),
+    ),
+)
+
+
+def _rerank_one(scores: Tensor, judged: Tensor, k: int) -> Tensor:
+    order = scores.argsort(descending=True)
+    first = order[:k]
+    return torch.cat([first[judged[first].argsort(descending=True)], order[k:]])
+
+
+def _in_places(scores: Tensor, judged: Tensor, k: int) -> Tensor:
+    order = scores.argsort(descending=True)
+    return torch.cat([judged[order[:k]].argsort(descending=True), order[k:]])
+
+
+RERANK_ONE = Exercise(
+    right=_rerank_one,
+    trials=lambda: [
+        (
+            torch.tensor([0.2, 0.9, 0.5, 0.8, 0.1, 0.4]),
+            torch.tensor([0.3, -0.1, 0.05, 0.2, 0.95, -0.4]),
+            k,
+        )
+        for k in (1, 3, 4)
+    ],
+    mistakes=(
+        Mistake(
+            "only the judge",
+            lambda scores, judged, k: judged.argsort(descending=True),
+            "the judge decides about all items. It should see the best k by scores only.",
+        ),
+        Mistake(
+            "only the search",
+            lambda scores, judged, k: scores.argsort(descending=True),
+            "the judge is not asked.",
+        ),
+        Mistake(
+            "places for items",
+            _in_places,
+            "the judge's order holds places among the k best, not the items that stand there.",
+        ),
+        Mistake(
+            "the rest is judged too",
+            lambda scores, judged, k: torch.cat(
+                [
+                    _rerank_one(scores, judged, k)[:k],
+                    (rest := scores.argsort(descending=True)[k:])[
+                        judged[rest].argsort(descending=True)
+                    ],
+                ]
+            ),
+            "the items behind the k best are put in the judge's order, too. They keep their own.",
+        ),
+        Mistake(
+            "worst first",
+            lambda scores, judged, k: _rerank_one(scores, -judged, k),
+            "the judge's worst of the k best comes first.",
+        ),
+        Mistake(
+            "a sum",
+            lambda scores, judged, k: (scores + judged).argsort(descending=True),
+            "the two scores are added up, though they have different units.",
+        ),
+    ),
+)
+
+
+def _best_caption(log_probs: Tensor) -> Tensor:
+    return (log_probs - log_probs.logsumexp(0)).argmax(1)
+
+
+BEST_CAPTION = Exercise(
+    right=_best_caption,
+    trials=lambda: [
+        (
+            torch.tensor(
+                [
+                    [-1.0, -3.0, -8.0, -9.0],
+                    [-1.2, -9.0, -6.0, -4.5],
+                    [-0.9, -9.0, -9.0, -0.7],
+                    [-6.0, -9.0, -30.0, -7.0],
+                ]
+            ),
+        ),
+        (3 * _random(7, 5, seed=2),),
+    ],
+    mistakes=(
+        Mistake(
+            "no prior",
+            lambda log_probs: log_probs.argmax(1),
+            "the sentence's own weight is still in it. Subtract log p(w), a mean over pictures.",
+        ),
+        Mistake(
+            "a mean of logarithms",
+            lambda log_probs: (log_probs - log_probs.mean(0)).argmax(1),
+            "p(w) is a mean of probabilities. This is the mean of their logarithms.",
+        ),
+        Mistake(
+            "times the prior",
+            lambda log_probs: (log_probs + log_probs.logsumexp(0)).argmax(1),
+            "the prior is multiplied, not divided by.",
+        ),
+        Mistake(
+            "the best picture",
+            lambda log_probs: (log_probs - log_probs.logsumexp(0)).argmax(0),
+            "that is the best picture for each caption.",
+        ),
+        Mistake(
+            "divided logarithms",
+            lambda log_probs: (log_probs / log_probs.logsumexp(0)).argmax(1),
+            "logarithms are divided by each other. p / p(w) is a difference of logarithms.",
+        ),
+    ),
+)
+
+# --- blip/capfilt.md ------------------------------------------------------------------------------
+
+
+def _area(good: Tensor, bad: Tensor, tie: float = 0.5) -> Tensor:
+    above, equal = good[:, None] > bad[None], good[:, None] == bad[None]
+    return (above + tie * equal).mean()
+
+
+AREA = Exercise(
+    right=_area,
+    trials=lambda: [
+        (torch.tensor([3.0, 2.0, 5.0]), torch.tensor([1.0, 2.0, 4.0, 0.5])),
+        (torch.tensor([0.0, 1.0]), torch.tensor([0.5, 0.7, 2.0])),
+    ],
+    mistakes=(
+        Mistake(
+            "means",
+            lambda good, bad: (good.mean() > bad.mean()).float(),
+            "the means are compared. Compare each clean caption with each faulty one.",
+        ),
+        Mistake(
+            "ties lost",
+            lambda good, bad: _area(good, bad, 0.0),
+            "a tie counts nothing here. It counts one half.",
+        ),
+        Mistake(
+            "ties won",
+            lambda good, bad: _area(good, bad, 1.0),
+            "a tie counts as won here. It counts one half.",
+        ),
+        Mistake(
+            "the wrong way",
+            lambda good, bad: _area(bad, good),
+            "that is the share in which the faulty one is higher.",
+        ),
+        Mistake(
+            "a sum",
+            lambda good, bad: _area(good, bad) * len(good) * len(bad),
+            "the pairs are counted. Divide by how many there are.",
+        ),
+    ),
+)
+
+
+def _left_over(noise: float, keeps_clean: float, keeps_faulty: float) -> float:
+    faulty, clean = noise * keeps_faulty, (1 - noise) * keeps_clean
+    return faulty / (faulty + clean) if faulty + clean else 0.0
+
+
+LEFT_OVER = Exercise(
+    right=_left_over,
+    trials=lambda: [(0.5, 0.95, 0.2), (0.9, 0.95, 0.2), (0.2, 0.5, 0.5), (0.3, 0.0, 0.0)],
+    mistakes=(
+        Mistake(
+            "of all",
+            lambda noise, clean, faulty: noise * faulty,
+            "that is a share of all captions. It is asked for among those that are kept.",
+        ),
+        Mistake(
+            "as if half were faulty",
+            lambda noise, clean, faulty: _left_over(0.5, clean, faulty),
+            "how many captions are faulty makes no difference here. It should.",
+        ),
+        Mistake(
+            "what is thrown out",
+            lambda noise, clean, faulty: _left_over(noise, 1 - clean, 1 - faulty),
+            "that is the share of faulty ones among those that are thrown out.",
+        ),
+        Mistake(
+            "clean ones",
+            lambda noise, clean, faulty: 1 - _left_over(noise, clean, faulty),
+            "that is the share of clean ones among those that are kept.",
+        ),
+    ),
+)
+
+
+def _mixed_noise(web: Tensor, new: Tensor, keep_web: Tensor, keep_new: Tensor) -> Tensor:
+    false = (web & keep_web).sum() + (new & keep_new).sum()
+    return false / (keep_web.sum() + keep_new.sum())
+
+
+def _mean_noise(web: Tensor, new: Tensor, keep_web: Tensor, keep_new: Tensor) -> Tensor:
+    return ((web & keep_web).sum() / keep_web.sum() + (new & keep_new).sum() / keep_new.sum()) / 2
+
+
+MIXED_NOISE = Exercise(
+    right=_mixed_noise,
+    trials=lambda: [
+        (
+            torch.tensor([1, 0, 1, 0, 1, 1, 0]).bool(),
+            torch.tensor([0, 0, 1, 0, 1, 1, 0]).bool(),
+            torch.tensor([0, 1, 1, 0, 1, 0, 0]).bool(),
+            torch.tensor([1, 1, 1, 1, 0, 0, 1]).bool(),
+        )
+    ],
+    mistakes=(
+        Mistake(
+            "a mean of shares",
+            _mean_noise,
+            "the two shares count alike, however many captions each source has left.",
+        ),
+        Mistake(
+            "of all pictures",
+            lambda web, new, keep_web, keep_new: (
+                ((web & keep_web).sum() + (new & keep_new).sum()) / (2 * len(web))
+            ),
+            "divided by all captions. Divide by those that are kept.",
+        ),
+        Mistake(
+            "without a filter",
+            lambda web, new, keep_web, keep_new: (web.sum() + new.sum()) / (2 * len(web)),
+            "the filter is not used.",
+        ),
+        Mistake(
+            "one a picture",
+            lambda web, new, keep_web, keep_new: (
+                ((web & keep_web) | (new & keep_new)).sum() / (keep_web | keep_new).sum()
+            ),
+            "pictures are counted. A picture may have two captions in the set.",
+        ),
+        Mistake(
+            "what is thrown out",
+            lambda web, new, keep_web, keep_new: _mixed_noise(web, new, ~keep_web, ~keep_new),
+            "that is the noise among the captions that are thrown out.",
+        ),
+    ),
+)
+
 EXERCISES = {
     "caption-loss": CAPTION_LOSS,
     "prefix-mask": PREFIX_MASK,
@@ -424,4 +825,13 @@ EXERCISES = {
     "distinct": DISTINCT,
     "best-beam": BEST_BEAM,
     "fact-scores": FACT_SCORES,
+    "ten-answers": TEN_ANSWERS,
+    "blind-reader": BLIND_READER,
+    "selective": SELECTIVE,
+    "readings": READINGS,
+    "rerank-one": RERANK_ONE,
+    "best-caption": BEST_CAPTION,
+    "area": AREA,
+    "left-over": LEFT_OVER,
+    "mixed-noise": MIXED_NOISE,
 }
