@@ -57,6 +57,15 @@ def test_outlines_follow_the_masks():
     assert np.allclose(cut[12, 12], 0.92) and not np.allclose(cut[4, 4], 0.92)
 
 
+def test_heatmaps_write_each_number_in_its_cell():
+    figure = plot.heatmaps({"": np.array([[0.111, 0.9], [np.nan, 0.5]])}, digits=2, low=0, high=1)
+    (ax,) = figure.axes  # numbers need no bar of colours
+    written = {text.get_position(): text for text in ax.texts}
+    told = {place: text.get_text() for place, text in written.items()}
+    assert told == {(0, 0): "0.11", (1, 0): "0.90", (1, 1): "0.50"}  # (column, row), nothing for nan
+    assert written[1, 0].get_color() == "white" != written[0, 0].get_color()
+
+
 def test_heatmaps_share_one_scale_and_keep_their_places():
     first, second = torch.zeros(2, 3), torch.full((2, 3), 2.0)
     first[0, 2] = 1.0
