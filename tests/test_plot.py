@@ -62,7 +62,7 @@ def test_heatmaps_write_each_number_in_its_cell():
     (ax,) = figure.axes  # numbers need no bar of colours
     written = {text.get_position(): text for text in ax.texts}
     told = {place: text.get_text() for place, text in written.items()}
-    assert told == {(0, 0): "0.11", (1, 0): "0.90", (1, 1): "0.50"}  # (column, row), nothing for nan
+    assert told == {(0, 0): "0.11", (1, 0): "0.90", (1, 1): "0.50"}  # (column, row)
     assert written[1, 0].get_color() == "white" != written[0, 0].get_color()
 
 
