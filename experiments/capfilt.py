@@ -7,7 +7,7 @@ and from a few clean pairs. On the clean pairs it is then made a captioner, a fi
 models learn from what these leave, with the controls of the paper: longer training on the web as
 it is, training that goes on instead of a new model, one model as captioner and filter. For
 filtering by score, models learn from the best parts of the web and from random ones. Writes
-vlmbook/results/capfilt.json. About an hour on one core. Book: blip/capfilt.md.
+vlmbook/results/capfilt.json. About an hour and a half on one core. Book: blip/capfilt.md.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import dual
+import heads
 import torch
 from torch import Tensor, nn
 
@@ -96,13 +97,11 @@ def both(*parts: Data) -> Data:
     return Data(torch.cat([p.rows for p in parts]), ids, mask)
 
 
-def build(seed: int) -> blip.Blip:
-    """A BLIP whose eye is given the objects."""
-    torch.manual_seed(seed)
-    config = blip.Config(
-        len(dual.WORDS), image_width=WIDTH, text_width=WIDTH, shared=WIDTH, max_tokens=256
-    )
-    return blip.Blip(symbolic.ObjectEncoder(WIDTH, 2, 4), *blip.texts(config), nn.Identity())
+def some_of(pairs: Data, which: Tensor) -> Data:
+    """Some of the pairs, with no more padding than they need."""
+    rows, ids, mask = (part[which] for part in pairs)
+    longest = int(mask.sum(1).max()) if len(rows) else 0
+    return Data(rows, ids[:, :longest], mask[:, :longest])
 
 
 def learn(
@@ -112,9 +111,7 @@ def learn(
 
     def batch(step: int, part: slice) -> blip.Batch:
         some = dual.rows_of(step, len(pairs.rows), settings.batch, seed)[part]
-        rows, ids, mask = (each[some] for each in pairs)
-        longest = int(mask.sum(1).max())
-        ids, mask = ids[:, :longest], mask[:, :longest]
+        rows, ids, mask = some_of(pairs, some)
         told = torch.tensor([zlib.crc32(row.numpy().tobytes()) for row in pairs.ids[some]])
         about = torch.stack([given.shown[rows], told], 1)
         language = torch.full((len(rows),), blip.LANGUAGES["en"])
@@ -132,15 +129,9 @@ def judged(model: blip.Blip, head: str, given: Web, pairs: Data) -> Tensor:
     """A head's score (n,) of each pair: a cosine, log odds, or log p of a token on average."""
     found = []
     for some in torch.arange(len(pairs.rows)).split(500):
-        rows, ids, mask = (part[some] for part in pairs)
-        longest = int(mask.sum(1).max())
-        ids, mask, feats = ids[:, :longest], mask[:, :longest], model.see(given.objects[rows]).feats
-        if head == "ITC":
-            found.append((model.embed_image(feats) * model.encode_text(ids, mask)).sum(1))
-        elif head == "ITM":
-            found.append(model.match(ids, mask, feats).diff(dim=1)[:, 0])
-        else:
-            found.append(model.log_prob(ids, mask, feats) / mask.sum(1))
+        rows, ids, mask = some_of(pairs, some)
+        scores = heads.score(model, head, model.see(given.objects[rows]).feats, ids, mask)
+        found.append(scores / mask.sum(1) if head == "LM" else scores)
     return torch.cat(found)
 
 
@@ -169,11 +160,10 @@ def graded(model: blip.Blip) -> dict[str, list | str]:
     """R@1 of each item of the gallery, F1 of each test caption, and mean precision and recall."""
     scenes, searched, told = tests()
     feats = model.see(symbolic.vectors(searched)[0]).feats
-    scores = model.embed_image(feats) @ model.encode_text(told.ids, told.mask).T
-    both_ways = [retrieval.recall(retrieval.ranks(s)).float() for s in (scores, scores.T)]
+    hits = dual.hits(model.embed_image(feats), model.encode_text(told.ids, told.mask))
     graph = evaluate.scene_graph(written(model, symbolic.vectors(scenes)[0], "greedy"), scenes)
     return {
-        "R@1": dual.digits((both_ways[0] + both_ways[1]) / 2),
+        "R@1": dual.digits(hits),
         "F1": _short(graph.f1),
         "precision": float(graph.precision.mean()),
         "recall": float(graph.recall.mean()),
@@ -197,7 +187,8 @@ class Teachers:
         """A new model, trained on pairs and the clean ones."""
         pairs = self.clean if pairs is None else both(pairs, self.clean)
         settings = replace(self.settings, steps=times * self.settings.steps)
-        return learn(build(self.seed), self.given, pairs, tasks, settings, self.seed)
+        model = heads.build(WIDTH, self.seed, max_tokens=256)
+        return learn(model, self.given, pairs, tasks, settings, self.seed)
 
     @functools.cached_property
     def teacher(self) -> blip.Blip:
@@ -234,21 +225,21 @@ class Teachers:
 
     def kept(self, pairs: Data, model: blip.Blip) -> Data:
         """The pairs that a filter takes for fitting."""
-        return _some(pairs, judged(model, "ITM", self.given, pairs) > 0)
+        return some_of(pairs, judged(model, "ITM", self.given, pairs) > 0)
 
     def best(self, part: float) -> Data:
         """The part of the web with the highest similarity."""
         scores = judged(self.filter, "ITC", self.given, self.web)
-        return _some(self.web, scores.topk(round(part * NUM_WEB)).indices)
+        return some_of(self.web, scores.topk(round(part * NUM_WEB)).indices)
 
     def drawn(self, part: float) -> Data:
         """A random part of the web."""
         order = torch.randperm(NUM_WEB, generator=torch.Generator().manual_seed(self.seed))
-        return _some(self.web, order[: round(part * NUM_WEB)])
+        return some_of(self.web, order[: round(part * NUM_WEB)])
 
     def truth(self) -> Data:
         """What is clean in the web: no filter can do better."""
-        return _some(self.web, torch.tensor([kind == "clean" for kind in self.kind]))
+        return some_of(self.web, torch.tensor([kind == "clean" for kind in self.kind]))
 
     def capfilt(self, filter_: blip.Blip, captioner: blip.Blip) -> Data:
         """What a filter leaves of the web and of a captioner's texts."""
@@ -276,10 +267,6 @@ class Teachers:
                 f"{name}, different": len(set(texts)),
             }
         return found
-
-
-def _some(pairs: Data, which: Tensor) -> Data:
-    return Data(*(part[which] for part in pairs))
 
 
 @functools.lru_cache(maxsize=1)

@@ -271,8 +271,7 @@ def test_one_batch_is_learnt_by_heart():
             assert train.multitask(model, given, {task: 1.0}) < most, task
     asked = [BOOK.decode(row) for row in given.question]
     answers = [answer.text for answer in model.answer(given.pixels, asked, BOOK)]
-    right = [text == BOOK.decode(row) for text, row in zip(answers, given.answer, strict=True)]
-    assert sum(right) >= 10  # by other seeds, 11 or 12
+    assert answers == [BOOK.decode(row) for row in given.answer]
 
 
 def test_the_nano_trains_under_two_million_parameters_and_the_mini_has_at_most_seven():
