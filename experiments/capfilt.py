@@ -43,7 +43,6 @@ NUM_LOOKED = 1000  # captions of the web that every head scores
 PARTS = (0.25, 0.5, 0.75)  # of the web, kept by score
 DRAWN = 0.5  # and by chance
 KINDS = ("clean", *RATES)
-HEADS = ("ITC", "ITM", "LM")
 DECODINGS = {"greedy": {}, "beam": {}, "nucleus": {"top_p": 0.9}}
 
 
@@ -130,7 +129,7 @@ def judged(model: blip.Blip, head: str, given: Web, pairs: Data) -> Tensor:
     found = []
     for some in torch.arange(len(pairs.rows)).split(500):
         rows, ids, mask = some_of(pairs, some)
-        scores = heads.score(model, head, model.see(given.objects[rows]).feats, ids, mask)
+        scores = model.score(head, ids, mask, model.see(given.objects[rows]).feats)
         found.append(scores / mask.sum(1) if head == "LM" else scores)
     return torch.cat(found)
 
@@ -252,7 +251,7 @@ class Teachers:
         found: dict = {"kinds": "".join(str(KINDS.index(kind)) for kind in self.kind[:num])}
         looked = Data(*(part[:num] for part in self.web))
         for name, model in (("teacher", self.teacher), ("filter", self.filter)):
-            for head in HEADS:
+            for head in blip.HEADS:
                 found[f"{name}, {head}"] = _short(judged(model, head, given, looked))
         writers = {decoding: (self.captioner, self.filter, decoding) for decoding in DECODINGS}
         writers["shared"] = (self.shared, self.shared, "nucleus")

@@ -160,7 +160,7 @@ def _brief(record: dict[str, Any]) -> dict[str, Any]:
     """A record for the eye: shares in place of digits, and no long lists."""
     short = {}
     for key, value in record.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and value.isdigit():
             short[key] = round(sum(map(int, value)) / len(value), 3)
         elif isinstance(value, (int, float)):
             short[key] = round(value, 3)

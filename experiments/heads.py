@@ -147,16 +147,7 @@ def _tell(model: blip.Blip, objects: Tensor, told: list[tuple[int, tuple[str, st
 def judged(model: blip.Blip, head: str, scenes: Sequence[world.Scene], texts: Sequence[str]):
     """A head's score (n,) of each scene with its text."""
     feats = model.see(symbolic.vectors(scenes)[0]).feats
-    return score(model, head, feats, *dual.WORDS.batch(texts))
-
-
-def score(model: blip.Blip, head: str, feats: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """A head's score (n,), row by row: a cosine, log odds that it fits, or log p(text)."""
-    if head == "ITC":
-        return (model.embed_image(feats) * model.encode_text(ids, mask)).sum(1)
-    if head == "ITM":
-        return model.match(ids, mask, feats).diff(dim=1)[:, 0]
-    return model.log_prob(ids, mask, feats)
+    return model.score(head, *dual.WORDS.batch(texts), feats)
 
 
 def prior(model: blip.Blip, texts: Sequence[str]) -> Tensor:
@@ -174,7 +165,7 @@ def graded(model: blip.Blip, tasks: Sequence[str]) -> dict[str, str]:
     found = {}
     for kind in TESTS:
         scenes, true, false = zip(*items(kind), strict=True)
-        for head in [h for h in ("ITC", "ITM", "LM") if h.lower() in tasks]:
+        for head in [h for h in blip.HEADS if h.lower() in tasks]:
             scores = [judged(model, head, scenes, texts) for texts in (true, false)]
             found[f"{head}, {kind}"] = dual.digits(scores[0] > scores[1])
             if head == "LM":
@@ -190,7 +181,7 @@ def graded(model: blip.Blip, tasks: Sequence[str]) -> dict[str, str]:
     if "itm" in tasks:
 
         def judge(scene: Tensor, text: Tensor) -> Tensor:
-            return model.match(ids[text], mask[text], feats[scene]).diff(dim=1)[:, 0]
+            return model.score("ITM", ids[text], mask[text], feats[scene])
 
         again = (
             retrieval.rerank(scores, judge, NUM_RERANKED),

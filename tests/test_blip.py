@@ -416,6 +416,41 @@ def test_the_probability_of_a_text_adds_up_over_its_tokens(small):
 
 
 @torch.no_grad()
+def test_a_score_is_what_its_head_says_of_each_pair(small):
+    far_from_new(small)
+    given = batch()
+    feats = small.see(given.pixels).feats
+    texts = given.ids, given.mask
+    found = {head: small.score(head, *texts, feats, given.language) for head in blip.HEADS}
+    near = small.encode_image(given.pixels) @ small.encode_text(*texts).T
+    torch.testing.assert_close(found["ITC"], near.diag())
+    fits = small.match(*texts, feats).softmax(1)[:, 1]
+    torch.testing.assert_close(found["ITM"].sigmoid(), fits)
+    torch.testing.assert_close(found["LM"], small.log_prob(*texts, feats, given.language))
+    assert (found["LM"] - small.score("LM", *texts, feats)).abs()[1::2].min() > 1e-3  # Korean
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_candidates_are_what_the_decoder_finds_likeliest_after_its_own_beginning(small, language):
+    far_from_new(small)
+    pixels = torch.rand(1, 3, 64, 64)
+    chosen, offered = small.candidates(pixels, BOOK, language, most=5)
+    feats, prompt = small.see(pixels).feats, small.prompt(language, 1)
+    ids = small.write(prompt, feats).ids
+    assert len(chosen) == len(offered) == ids.shape[1] > 1
+    step, memory = small.next_token(feats), None
+    read = prompt
+    for token, name, likely in zip(ids[0], chosen, offered, strict=True):
+        logits, memory = step(read, memory)
+        p, tokens = logits[0].softmax(0).sort(descending=True)
+        assert [other for other, _ in likely] == [BOOK.piece(int(i)).strip("·") for i in tokens[:5]]
+        assert [share for _, share in likely] == pytest.approx(p[:5].tolist(), abs=1e-5)
+        assert name == likely[0][0]
+        read = token.view(1, 1)
+
+
+@torch.no_grad()
 def test_captions_and_answers_begin_with_their_language(small, monkeypatch):
     prompts = []
 
@@ -505,6 +540,8 @@ def test_what_training_never_met_is_noted(small):
         (lambda m, p: m.caption(p, BOOK, "fr"), "language 'fr' does not exist; choose from en, ko"),
         (lambda m, p: m.answer(p, ["a", "b", "c"], BOOK), "3 questions about 2 pictures; pass one"),
         (lambda m, p: m.answer(p, ["why " * 70] * 2, BOOK), "tokens, and 64 fit; shorten it"),
+        (lambda m, p: m.candidates(p, BOOK), r"of one picture, not of 2; pass pixels\[:1\]"),
+        (lambda m, p: m.score("itc", p, p, p), "head 'itc' does not exist; choose from ITC, ITM"),
         (lambda m, p: m.caption(p[0], BOOK), r"are no batch .*pixels\[None\]"),
     ],
 )

@@ -196,6 +196,9 @@ def test_vague_counts(language):
     assert ("several" if language == "en" else "여러") in vague.text.lower()
     two = scene.with_objects(scene.objects[:2])
     assert [m.count for m in lang.describe(two, language, counts="vague").facts.mentions] == [2]
+    cube = Thing("cube", "red")
+    assert lang.describe(scene, language).facts.things == (cube,) * 3
+    assert vague.facts.things == (cube,) * 2  # "several" says no more
 
 
 def test_completeness():

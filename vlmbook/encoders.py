@@ -217,6 +217,16 @@ def causal_mask(num_tokens: int, device: torch.device | None = None, past: int =
     return every.tril(past)
 
 
+def prefix_mask(num_prefix: int, num_tokens: int, device: torch.device | None = None) -> Tensor:
+    """(L, L) bool, L = num_prefix + num_tokens: causal, but for a prefix that sees all of itself.
+
+    What a language model uses that reads a picture first.
+    """
+    mask = causal_mask(num_prefix + num_tokens, device)
+    mask[:num_prefix, :num_prefix] = True
+    return mask
+
+
 def prepare(pixels: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     """pixels (B, 3, H, W) in [0, 1], of any size, to (B, 3, size, size), normalised.
 

@@ -40,16 +40,26 @@ class Read(NamedTuple):
 
 
 class GroundedBlock(nn.Module):
-    """One layer: attend to the text, look at the context if there is one, think."""
+    """One layer: attend to the text, look at the context if there is one, think.
+
+    With no context_width it has nothing to look with.
+    """
 
     def __init__(
-        self, width: int, heads: int, hidden: int, context_width: int, roles: tuple[str, ...]
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        context_width: int | None,
+        roles: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.attention = nn.ModuleDict({r: MultiHeadAttention(width, heads) for r in roles})
         self.norm1 = nn.ModuleDict({r: nn.LayerNorm(width, EPSILON) for r in roles})
-        self.look = MultiHeadAttention(width, heads, context_width)
-        self.norm2, self.norm3 = (nn.LayerNorm(width, EPSILON) for _ in range(2))
+        looks = context_width is not None
+        self.look = MultiHeadAttention(width, heads, context_width) if looks else None
+        self.norm2 = nn.LayerNorm(width, EPSILON) if looks else None
+        self.norm3 = nn.LayerNorm(width, EPSILON)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(

@@ -12,6 +12,7 @@ Li et al. 2022. Book: blip.md.
 from vlmbook.blip.config import STEMS, Config, mini, nano
 from vlmbook.blip.exchange import load_transformers, to_transformers
 from vlmbook.blip.model import (
+    HEADS,
     LANGUAGES,
     Answer,
     Batch,
@@ -22,6 +23,7 @@ from vlmbook.blip.model import (
 )
 
 __all__ = [
+    "HEADS",
     "LANGUAGES",
     "STEMS",
     "Answer",

@@ -33,6 +33,7 @@ DECODINGS: dict[str, Callable[..., generate.Generated]] = {
     "nucleus": generate.nucleus,
 }
 TASKS = ("itc", "itm", "lm", "vqa")
+HEADS = ("ITC", "ITM", "LM")
 
 
 class Batch(NamedTuple):
@@ -193,6 +194,21 @@ class Blip(nn.Module):
 
         return step
 
+    def dictate(
+        self,
+        ids: Tensor,
+        language: str | Tensor,
+        context: Tensor,
+        context_mask: Tensor | None = None,
+    ) -> Read:
+        """The decoder, given texts (B, T): at place k, from 1, are the feats that predict token k.
+
+        It reads the prompt and then the texts without their start token and their last one, T in
+        all, so token k is itself read at place k + 1.
+        """
+        given = torch.cat([self.prompt(language, len(ids)), ids[:, 1:-1]], 1)
+        return self.decoder(given, "decode", None, context, context_mask)
+
     def log_prob(
         self,
         ids: Tensor,
@@ -206,6 +222,51 @@ class Blip(nn.Module):
         logits, said, row = self._dictated(ids, mask, language, context, context_mask)
         each = -F.cross_entropy(logits.float(), said, reduction="none")
         return torch.zeros(len(ids), device=each.device).index_add(0, row, each)
+
+    def score(
+        self,
+        head: str,
+        ids: Tensor,
+        mask: Tensor,
+        feats: Tensor,
+        language: str | Tensor = "en",
+    ) -> Tensor:
+        """How well a head finds that texts (B, T) fit pictures (B, N + 1, D), row by row, (B,).
+
+        ITC gives a cosine, ITM the log odds that the text fits, LM log p(text | picture) of a
+        decoder that was told the language; the others need not know it.
+        """
+        if head == "ITC":
+            return (self.embed_image(feats) * self.encode_text(ids, mask)).sum(1)
+        if head == "ITM":
+            return self.match(ids, mask, feats).diff(dim=1)[:, 0]
+        if head == "LM":
+            return self.log_prob(ids, mask, feats, language)
+        raise ValueError(f"head {head!r} does not exist; choose from {', '.join(HEADS)}")
+
+    @torch.no_grad()
+    def candidates(
+        self, pixels: Tensor, tokenizer: Tokenizer, language: str = "en", most: int = 6
+    ) -> tuple[list[str], list[list[tuple[str, float]]]]:
+        """A greedy caption of one picture (1, 3, H, W), taken apart into its choices.
+
+        Its tokens, and at each step the most likely ones with their probabilities, likeliest first.
+        """
+        if len(pixels) != 1:
+            raise ValueError(f"candidates of one picture, not of {len(pixels)}; pass pixels[:1]")
+        feats, prompt = self.see(pixels).feats, self.prompt(language, 1)
+        made = self.write(prompt, feats).ids
+        read = self.decoder(torch.cat([prompt, made[:, :-1]], 1), "decode", context=feats)
+        likely = self.decoder.next_logits(read.feats[0, 1:]).softmax(1).topk(most)
+
+        def piece(token: Tensor) -> str:
+            return tokenizer.piece(int(token)).strip("·")
+
+        offered = [
+            [(piece(token), p.item()) for p, token in zip(*step, strict=True)]
+            for step in zip(*likely, strict=True)
+        ]
+        return [piece(token) for token in made[0]], offered
 
     @torch.no_grad()
     def caption(
@@ -331,12 +392,9 @@ class Blip(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The decoder's logits (n, V) for each of the n tokens of texts (B, T), given those before.
 
-        With the tokens (n,), and the text (n,) that each belongs to. The start token that the
-        tokenizer gives is replaced by the prompt.
+        With the tokens (n,), and the text (n,) that each belongs to.
         """
-        prompt = self.prompt(language, len(ids))
-        given = torch.cat([prompt, ids[:, 1:-1]], 1)
-        feats = self.decoder(given, "decode", None, context, context_mask).feats[:, 1:]
+        feats = self.dictate(ids, language, context, context_mask).feats[:, 1:]
         told = mask[:, 1:]  # padding comes last, where no token of the text can see it
         row = torch.arange(len(ids), device=ids.device)[:, None].expand_as(told)[told]
         # All places are predicted, and padding is left out after that: shapes that change in every

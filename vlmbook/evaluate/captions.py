@@ -146,7 +146,7 @@ def scene_graph(
     precision, recall = [], []
     for caption, scene in zip(captions, scenes, strict=True):
         facts = world.parse(caption, language)
-        things = [m.thing for m in facts.mentions for _ in range(2 if m.count is None else m.count)]
+        things = facts.things
         agree = np.array(
             [
                 [[getattr(t, a) == getattr(o, a) for a in ATTRIBUTES] for o in scene.objects]

@@ -37,6 +37,11 @@ class Mention:
     thing: Thing
     count: int | None = 1
 
+    @property
+    def least(self) -> int:
+        """How many there must be for it to be so."""
+        return 2 if self.count is None else self.count
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -49,6 +54,11 @@ class Facts:
     relations: tuple[tuple[Thing, str, Thing], ...] = ()
     absent: tuple[Thing, ...] = ()
     unread: tuple[str, ...] = ()
+
+    @property
+    def things(self) -> tuple[Thing, ...]:
+        """Each told thing as often as it is told; "several" and "many" are two at least."""
+        return tuple(m.thing for m in self.mentions for _ in range(m.least))
 
     def errors(self, scene: Scene) -> list[str]:
         """What the facts say that is not so of the scene, a short sentence each; none if all is
@@ -63,7 +73,7 @@ class Facts:
 
 
 def _counted(mention: Mention, scene: Scene) -> bool:
-    return len(mention.thing.found(scene)) >= (2 if mention.count is None else mention.count)
+    return len(mention.thing.found(scene)) >= mention.least
 
 
 def thing_of(thing: Object, said: tuple[str, ...] = ATTRIBUTES) -> Thing:
