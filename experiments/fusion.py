@@ -1,0 +1,187 @@
+"""Which way of bringing a scene to a question answers best, with equally many weights.
+
+    python experiments/fusion.py [--smoke]
+
+Symbolic models of one width learn to answer seven families of questions about scenes of two to four
+objects. They differ in the joint between words and objects (vlmbook.fusion), and have the same
+number of weights within five percent; learnt tokens are tried in several numbers. Every answer to
+every test question is kept, one character each, for the place of the answer in symbolic.ANSWERS.
+Writes vlmbook/results/fusion.json. Two hours on one core. Book: attention/fusion.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import dual
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmbook import fusion, symbolic, train, world
+from vlmbook.encoders import mean_of
+from vlmbook.layers import Block, through
+
+PRESET, NUM_OBJECTS = "standard", (2, 4)
+FAMILIES = ("exist", "negated_exist", "count", "query_shape", "query_color", "compare", "relation")
+NUM_TRAIN, NUM_TEST = 10_000, 500  # scenes, and questions of each family
+WIDTH, HEADS, STEPS, RATE = 64, 4, 3000, 1e-3
+FIRST_ANSWER = 48  # the code of the character "0": answers are kept as one character each
+COUNTS = (1, 2, 4, 8)  # of learnt tokens
+
+
+class Late(nn.Module):
+    """Objects and words are read apart; the question never meets more than the scene's mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects, self.words = (
+            nn.ModuleList(Block(WIDTH, HEADS) for _ in range(2)) for _ in range(2)
+        )
+        self.join = nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, text: Tensor, image: Tensor, text_mask: Tensor, image_mask: Tensor):
+        """As the joints of fusion."""
+        text, weights = through(self.words, text, text_mask[:, None])
+        image, _ = through(self.objects, image, image_mask[:, None])
+        both = torch.cat([text[:, 0], mean_of(image, image_mask)], 1)
+        return fusion.Fused(self.join(both).relu()[:, None], weights, ())
+
+
+class Compressed(nn.Module):
+    """A few learnt tokens look at the scene, and are put in front of the question."""
+
+    def __init__(self, few: nn.Module) -> None:
+        super().__init__()
+        self.few, self.joint = few, fusion.Concatenation(WIDTH, 2, HEADS)
+
+    def forward(self, text: Tensor, image: Tensor, text_mask: Tensor, image_mask: Tensor):
+        """As the joints of fusion."""
+        return self.joint(text, self.few(image, image_mask).feats, text_mask)
+
+
+def joints() -> dict[str, Callable[[], nn.Module]]:
+    """Every way, by name, each of 48 D^2 weights or nearly."""
+    found = {
+        "concatenation": lambda: fusion.Concatenation(WIDTH, 4, HEADS),
+        "cross-attention": lambda: fusion.CrossAttention(WIDTH, 3, HEADS),
+        "gated cross-attention": lambda: fusion.GatedCrossAttention(
+            [Block(WIDTH, HEADS) for _ in range(2)], WIDTH, HEADS
+        ),
+        "late": Late,
+        "blind": lambda: fusion.Concatenation(WIDTH, 4, HEADS),
+    }
+    for k in COUNTS:
+        found[f"{k} query tokens"] = functools.partial(_queries, k)
+    found["4 resampled tokens"] = functools.partial(_resampled, 4)
+    return found
+
+
+def _queries(k: int) -> nn.Module:
+    return Compressed(fusion.QueryTokens(k, WIDTH, 2, HEADS, hidden=3 * WIDTH))
+
+
+def _resampled(k: int) -> nn.Module:
+    return Compressed(fusion.Resampler(k, WIDTH, 2, HEADS))
+
+
+class Reader(nn.Module):
+    """Words and objects, a joint between them, and a choice among ANSWERS."""
+
+    def __init__(self, joint: nn.Module, blind: bool = False) -> None:
+        super().__init__()
+        self.joint, self.blind = joint, blind
+        self.word = nn.Embedding(len(dual.WORDS), WIDTH)
+        self.place = nn.Embedding(48, WIDTH)
+        self.thing = nn.Linear(symbolic.NUM_FEATURES, WIDTH)
+        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(symbolic.ANSWERS)))
+
+    def forward(self, asked: symbolic.Questions) -> Tensor:
+        """Logits (B, A) over ANSWERS, read off at <start>."""
+        words = self.word(asked.ids) + self.place.weight[: asked.ids.shape[1]]
+        seen = torch.zeros_like(asked.present) if self.blind else asked.present
+        fused = self.joint(words, self.thing(asked.objects), asked.mask, seen)
+        return self.head(fused.feats[:, 0])
+
+
+@functools.lru_cache(maxsize=1)
+def training(seed: int) -> symbolic.Questions:
+    """One question of each family that a scene allows, about each scene."""
+    rng = random.Random(seed)
+    scenes = world.sample(NUM_TRAIN, PRESET, "train", seed, num_objects=NUM_OBJECTS)
+    asked = [(s, q) for s in scenes for q in world.questions(s, "en", rng, FAMILIES)]
+    return symbolic.questions(asked, dual.WORDS)
+
+
+@functools.cache
+def items() -> list[tuple[world.Scene, world.Question]]:
+    """The test: as many questions of each family, none of whose answers is frequent."""
+    scenes = world.sample(12_000, PRESET, "test", seed=0, num_objects=NUM_OBJECTS)
+    return [pair for f in FAMILIES for pair in world.balanced_questions(scenes, NUM_TEST, f)]
+
+
+@functools.cache
+def test() -> symbolic.Questions:
+    """The same as a batch."""
+    return symbolic.questions(items(), dual.WORDS)
+
+
+def learn(name: str, seed: int, settings: train.Settings) -> tuple[Reader, list[float]]:
+    """A trained model and its losses."""
+    data = training(seed)
+    torch.manual_seed(seed)
+    model = Reader(joints()[name](), name == "blind")
+
+    def batch(step: int, part: slice) -> symbolic.Questions:
+        rows = dual.rows_of(step, len(data.answers), settings.batch, seed)[part]
+        some = symbolic.Questions(*(of[rows] for of in data))
+        longest = int(some.mask.sum(1).max())
+        return some._replace(ids=some.ids[:, :longest], mask=some.mask[:, :longest])
+
+    def loss(forward: Callable, given: symbolic.Questions) -> Tensor:
+        return F.cross_entropy(forward(given), given.answers)
+
+    how = replace(settings, rate=RATE, precision="bf16")
+    return model, train.fit(model, loss, batch, how).loss
+
+
+@torch.no_grad()
+def answered(model: Reader, data: symbolic.Questions) -> str:
+    """A character an answer."""
+    parts = torch.arange(len(data.answers)).split(500)
+    logits = [model(symbolic.Questions(*(of[rows] for of in data))) for rows in parts]
+    return "".join(chr(FIRST_ANSWER + i) for i in torch.cat(logits).argmax(1).tolist())
+
+
+def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What is trained with a seed."""
+
+    def made(name: str) -> dict[str, Any]:
+        model, losses = learn(name, seed, settings)
+        parts = torch.tensor(losses).split(max(1, len(losses) // 20))
+        record = {
+            "answers": answered(model.eval(), test()),
+            "loss": [round(part.mean().item(), 4) for part in parts],
+            "weights": sum(w.numel() for w in model.parameters()),
+        }
+        if name.startswith("gated"):
+            record["gates"] = [[round(g, 4) for g in at.gates.tolist()] for at in model.joint.looks]
+        return record
+
+    return {name: functools.partial(made, name) for name in joints()}
+
+
+if __name__ == "__main__":
+    dual.run(
+        "fusion",
+        runs,
+        STEPS,
+        questions=[q.text for _, q in items()],
+        answers=[q.answer for _, q in items()],
+        families=[q.family for _, q in items()],
+        scene=[s.index for s, _ in items()],
+    )

@@ -1,0 +1,204 @@
+"""Five ways to say where a model looked, each a map on the picture and one on the text.
+
+B pictures, h and w rows and columns of patches, T text tokens, L all tokens of a model.
+Book: attention/maps.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vlmbook.attribution.target import Layer, Target
+
+
+class Map(NamedTuple):
+    """How much each patch, grid (B, h, w), and each token, tokens (B, T), had to do with a score.
+
+    The unit is the method's own: compare within a map.
+    """
+
+    grid: Tensor
+    tokens: Tensor
+
+
+@torch.no_grad()
+def attention(target: Target, layer: int | None = None, head: int | None = None) -> Map:
+    """Where the lookers look: weights of one layer and head, or the mean over those left out.
+
+    Layers are numbered among those in which lookers look at patches.
+    """
+    _, layers = target.run()
+    return _direct(target, [(a, a.weights) for a in layers], layer, head)
+
+
+@torch.no_grad()
+def rollout(target: Target) -> Map:
+    """Attention multiplied through all layers; each passes on half of what it was given as it is.
+
+    What a token is made of if a layer's output is half its input and half what it attends to.
+    Abnar and Zuidema 2020, section 3; the mean of the heads.
+    """
+    _, layers = target.run()
+    made_of = _identity(target)
+    for weights, query, key in layers:
+        mixed = weights.mean(1) @ made_of[:, key]
+        made_of[:, query] = (made_of[:, query] + mixed) / 2
+    return _read_off(target, made_of - _identity(target))
+
+
+def grad_cam(target: Target, layer: int | None = None) -> Map:
+    """Weights times their positive gradients, the mean of the heads.
+
+    Of one layer, numbered as in attention(); left out, the last. Selvaraju et al. 2017 for the
+    idea, Li et al. 2021 (ALBEF), section 5, for attention in place of channels.
+    """
+    layers, gradients = _backward(target)
+    steps = [(a, a.weights * g.clamp(min=0)) for a, g in zip(layers, gradients, strict=True)]
+    return _direct(target, steps, -1 if layer is None else layer, None)
+
+
+def relevance(target: Target) -> Map:
+    """Weights times gradients, the positive part, multiplied through all layers.
+
+    Chefer et al. 2021, equations 5, 6 and 8 to 11: where tokens of one kind look at tokens of
+    another, both sides' own relevances are brought in, each row of them scaled to one.
+    """
+    layers, gradients = _backward(target)
+    found = _identity(target)
+    with torch.no_grad():
+        for (weights, query, key), gradient in zip(layers, gradients, strict=True):
+            step = (weights * gradient).clamp(min=0).mean(1)
+            if torch.equal(query, key):
+                found[:, query] += step @ found[:, key]
+            else:
+                own = _scaled(found[:, query][..., query])
+                other = found[:, key]
+                other[..., key] = _scaled(other[..., key])
+                found[:, query] += own.transpose(1, 2) @ step @ other
+        return _read_off(target, found - _identity(target))
+
+
+@torch.no_grad()
+def occlusion(target: Target, side: int = 2) -> Map:
+    """By how much the score falls when a window of side x side patches is painted over.
+
+    Painted in the picture's mean colour; a patch has the mean over the windows that cover it. A
+    token has what its own absence takes away. Zeiler and Fergus 2014, section 4.2.
+    """
+    rows, columns = target.grid
+    if not 1 <= side <= rows:
+        raise ValueError(f"a window of {side} patches does not fit; choose from 1 to {rows}")
+    pixels = target.pixels
+    seen = target.see(pixels)
+    whole, _ = target.read(seen, None)
+    mean = pixels.mean((2, 3), keepdim=True)
+    high, wide = (size // n for size, n in zip(pixels.shape[2:], (rows, columns), strict=True))
+    fallen = torch.zeros(len(pixels), rows, columns)
+    covered = torch.zeros(rows, columns)
+    for row in range(rows - side + 1):
+        for column in range(columns - side + 1):
+            painted = pixels.clone()
+            painted[
+                ..., row * high : (row + side) * high, column * wide : (column + side) * wide
+            ] = mean
+            window = (slice(row, row + side), slice(column, column + side))
+            fall = whole - target.run(painted)[0]
+            fallen[:, window[0], window[1]] += fall[:, None, None].cpu()
+            covered[window] += 1
+    tokens = torch.zeros(target.mask.shape)
+    for place in range(target.mask.shape[1]):
+        erased = torch.zeros_like(target.mask)
+        erased[:, place] = target.mask[:, place]
+        tokens[:, place] = (whole - target.read(seen, erased)[0]).cpu()
+    return Map(fallen / covered, tokens)
+
+
+METHODS = {
+    "attention": attention,
+    "rollout": rollout,
+    "grad-cam": grad_cam,
+    "relevance": relevance,
+    "occlusion": occlusion,
+}
+
+
+def _backward(target: Target) -> tuple[list[Layer], list[Tensor]]:
+    """The layers, and the gradient of the score with respect to each one's weights."""
+    with torch.enable_grad():
+        pixels = target.pixels.detach().clone().requires_grad_()
+        score, layers = target.run(pixels)
+        weights = [layer.weights for layer in layers]
+        gradients = torch.autograd.grad(score.sum(), weights, allow_unused=True)
+    layers = [layer._replace(weights=layer.weights.detach()) for layer in layers]
+    filled = [
+        torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True)
+    ]
+    return layers, filled
+
+
+def _direct(
+    target: Target, steps: list[tuple[Layer, Tensor]], layer: int | None, head: int | None
+) -> Map:
+    """One step from the tokens that look to what they look at."""
+    seeing, reading = [], []
+    for at, step in steps:
+        if not _shares(at.query, target.lookers):
+            continue
+        (seeing if _shares(at.key, target.patches) else reading).append((at, step))
+        if _shares(at.key, target.patches) and _shares(at.key, target.text):
+            reading.append((at, step))
+    grid = _mean(target, seeing, layer, head)[:, target.patches]
+    # Where the text attends to itself in other layers than those that look, the same numbers.
+    tokens = _mean(target, reading, layer, head)[:, target.text]
+    return Map(grid.unflatten(1, target.grid), tokens)
+
+
+def _mean(
+    target: Target, steps: list[tuple[Layer, Tensor]], layer: int | None, head: int | None
+) -> Tensor:
+    """(B, L): the mean over the chosen layers and heads, and over the tokens that look."""
+    found = torch.zeros(target.rows.shape)
+    if not steps:
+        return found
+    for at, step in steps if layer is None else [steps[_existing(layer, len(steps), "layer")]]:
+        heads = step.shape[1]
+        mixed = step.mean(1) if head is None else step[:, _existing(head, heads, "head")]
+        looks = target.lookers[:, at.query].float()
+        looks = looks / looks.sum(1, keepdim=True).clamp(min=1)
+        found[:, at.key] += (looks[:, None] @ mixed.cpu())[:, 0]
+    return found / (len(steps) if layer is None else 1)
+
+
+def _existing(number: int, count: int, what: str) -> int:
+    if not -count <= number < count:
+        raise ValueError(f"{what} {number} does not exist; choose from 0 to {count - 1}")
+    return number
+
+
+def _shares(numbers: Tensor, tokens: Tensor) -> bool:
+    """Whether any of the numbers is one of some tokens, numbers too or (B, L) bool."""
+    if tokens.dtype == torch.bool:
+        return bool(tokens[:, numbers].any())
+    return bool(torch.isin(numbers, tokens).any())
+
+
+def _read_off(target: Target, found: Tensor) -> Map:
+    """What the rows of the score are made of, from (B, L, L)."""
+    rows = target.rows.float().to(found.device)
+    own = (rows[:, None] @ found)[:, 0].cpu()
+    return Map(own[:, target.patches].unflatten(1, target.grid), own[:, target.text])
+
+
+def _identity(target: Target) -> Tensor:
+    return torch.eye(target.size).repeat(len(target.pixels), 1, 1)
+
+
+def _scaled(found: Tensor) -> Tensor:
+    """A square of relevances (B, K, K) without its identity, rows scaled to sum one, plus it."""
+    identity = torch.eye(found.shape[1])
+    rest = found - identity
+    total = rest.sum(-1, keepdim=True)
+    return torch.where(total > 0, rest / total.clamp(min=1e-30), 0) + identity
