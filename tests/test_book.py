@@ -1,15 +1,18 @@
 """The book's machinery on a toy book: what runs again, what fails, and what the site holds."""
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from sphinx.pycode import ModuleAnalyzer
 
 from website import check, device, execute, fingerprint, kernel
 from website.pages import Page, PageError
@@ -347,6 +350,31 @@ def test_jupyter_book_builds_it_too(tmp_path):
     made = build(book, Path(sys.executable).parent / "jupyter-book", "build", ".", "-W", "-n")
     assert made.returncode == 0, made.stdout + made.stderr
     assert "42" in (book / "_build/html/book/index.html").read_text("utf8")
+
+
+QUOTE = re.compile(r"```\{literalinclude\} (\S+)\n:pyobject: (\S+)\n:lines: (\d+)-(\d*)\n")
+PAGES = sorted(ROOT.glob("book/**/*.md"))
+
+
+def quoted(page: Path):
+    """The lines that a page quotes from inside a function: from, to, and the text."""
+    for path, name, first, last in QUOTE.findall(page.read_text("utf8")):
+        source = (page.parent / path).resolve()
+        _, start, end = ModuleAnalyzer.for_file(str(source), "").find_tags()[name]
+        lines = source.read_text("utf8").splitlines()[start - 1 : end]
+        yield name, "\n".join(lines[int(first) - 1 : int(last) if last else None])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_quoted_lines_are_whole_statements(page):
+    for name, text in quoted(page):
+        assert text.splitlines()[0].strip() and text.splitlines()[-1].strip(), name
+        ast.parse("def quoted():\n" + textwrap.indent(textwrap.dedent(text), "    "))
+        assert not text.lstrip().startswith("return"), f"{name}: the lines before are missing"
+
+
+def test_enough_is_quoted():
+    assert sum(len(list(quoted(page))) for page in PAGES) >= 5
 
 
 def test_check_finds_what_is_wrong(tmp_path):

@@ -1,4 +1,4 @@
-"""Sanity checks: a map that stays the same when its model is destroyed says nothing about the model.
+"""Sanity checks: a map that outlives its model says nothing about the model.
 
 B pictures, h and w rows and columns of patches. Adebayo et al. 2018. Book: attention/maps.md.
 """
@@ -17,7 +17,7 @@ PART = re.compile(r".*?\b(?:blocks|layers|layer)\.\d+|[^.]+\.[^.]+|[^.]+")
 
 
 def parts(model: nn.Module) -> list[str]:
-    """What a model is made of, from the output to the input: a layer, or what is outside of them."""
+    """What a model is made of, from output to input: layers, and what is outside of them."""
     names = [PART.match(name).group() for name, _ in model.named_parameters()]
     return list(dict.fromkeys(names))[::-1]
 
@@ -27,7 +27,7 @@ def cascade(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """The model with its last part randomised, then with its last two, until nothing is left.
 
     Randomised is: each weight matrix, bias and table keeps its numbers, in another order. Gives the
-    part's name and one copy of the model, which the next step changes further.
+    part's name and one copy of the model, which each step changes further.
     """
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
@@ -41,13 +41,12 @@ def cascade(model: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
 
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """A copy whose every part is randomised, as in cascade()."""
-    for _, model in cascade(model, seed):
-        pass
-    return model
+    *_, (_, last) = cascade(model, seed)
+    return last
 
 
 def agreement(grid: Tensor, other: Tensor) -> Tensor:
-    """Spearman's rank correlation of two maps (B, h, w) of each picture: (B,), 0 where one is flat."""
+    """Spearman's rank correlation of two maps (B, h, w) each: (B,), 0 where one of them is flat."""
     ranks = [torch.tensor(rankdata(g.flatten(1).cpu().numpy(), axis=1)) for g in (grid, other)]
     a, b = (r - r.mean(1, keepdim=True) for r in ranks)
     size = a.norm(dim=1) * b.norm(dim=1)

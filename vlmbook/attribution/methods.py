@@ -28,9 +28,10 @@ class Map(NamedTuple):
 def attention(target: Target, layer: int | None = None, head: int | None = None) -> Map:
     """Where the lookers look: weights of one layer and head, or the mean over those left out.
 
-    Layers are numbered among those in which lookers look at patches.
+    Layers are numbered among those in which lookers look at patches; the tokens' map is of the
+    text's own layer of that number, or of its last.
     """
-    _, layers = target.run()
+    layers = _forward(target)
     return _direct(target, [(a, a.weights) for a in layers], layer, head)
 
 
@@ -41,44 +42,52 @@ def rollout(target: Target) -> Map:
     What a token is made of if a layer's output is half its input and half what it attends to.
     Abnar and Zuidema 2020, section 3; the mean of the heads.
     """
-    _, layers = target.run()
+    layers = _forward(target)
     made_of = _identity(target)
     for weights, query, key in layers:
         mixed = weights.mean(1) @ made_of[:, key]
         made_of[:, query] = (made_of[:, query] + mixed) / 2
-    return _read_off(target, made_of - _identity(target))
+    return _read_off(target, made_of)
 
 
 def grad_cam(target: Target, layer: int | None = None) -> Map:
     """Weights times their positive gradients, the mean of the heads.
 
-    Of one layer, numbered as in attention(); left out, the last. Selvaraju et al. 2017 for the
-    idea, Li et al. 2021 (ALBEF), section 5, for attention in place of channels.
+    Of one layer, numbered as in attention(); left out, the last in which it makes a difference to
+    the score where the lookers look. Selvaraju et al. 2017 for the idea, Li et al. 2021 (ALBEF),
+    section 5, for attention in place of channels.
     """
     layers, gradients = _backward(target)
     steps = [(a, a.weights * g.clamp(min=0)) for a, g in zip(layers, gradients, strict=True)]
-    return _direct(target, steps, -1 if layer is None else layer, None)
+    if layer is not None:
+        return _direct(target, steps, layer, None)
+    counts = [
+        target.lookers[:, at.query].any() and _shares(at.key, target.patches) for at, _ in steps
+    ]
+    for number in reversed(range(sum(map(bool, counts)))):
+        found = _direct(target, steps, number, None)
+        if number == 0 or found.grid.any():
+            return found
+    raise AssertionError("unreachable: a target has a layer that looks")
 
 
-def relevance(target: Target) -> Map:
+def relevance(target: Target, scaled: bool = False) -> Map:
     """Weights times gradients, the positive part, multiplied through all layers.
 
-    Chefer et al. 2021, equations 5, 6 and 8 to 11: where tokens of one kind look at tokens of
-    another, both sides' own relevances are brought in, each row of them scaled to one.
+    Chefer et al. 2021b, equations 5 and 6, with all tokens in one sequence. With scaled, their
+    equation 10 where tokens of one kind look at those of another: it brings in the relevances on
+    either side, each row of them scaled to one.
     """
     layers, gradients = _backward(target)
     found = _identity(target)
-    with torch.no_grad():
-        for (weights, query, key), gradient in zip(layers, gradients, strict=True):
-            step = (weights * gradient).clamp(min=0).mean(1)
-            if torch.equal(query, key):
-                found[:, query] += step @ found[:, key]
-            else:
-                own = _scaled(found[:, query][..., query])
-                other = found[:, key]
-                other[..., key] = _scaled(other[..., key])
-                found[:, query] += own.transpose(1, 2) @ step @ other
-        return _read_off(target, found - _identity(target))
+    for (weights, query, key), gradient in zip(layers, gradients, strict=True):
+        step, other = (weights * gradient).clamp(min=0).mean(1), found[:, key]
+        if scaled and not torch.equal(query, key):
+            own = _scaled(found[:, query][..., query])
+            other[..., key] = _scaled(other[..., key])
+            step = own.transpose(1, 2) @ step
+        found[:, query] += step @ other
+    return _read_off(target, found - _identity(target))
 
 
 @torch.no_grad()
@@ -125,6 +134,11 @@ METHODS = {
 }
 
 
+def _forward(target: Target) -> list[Layer]:
+    _, layers = target.run()
+    return [layer._replace(weights=layer.weights.float().cpu()) for layer in layers]
+
+
 def _backward(target: Target) -> tuple[list[Layer], list[Tensor]]:
     """The layers, and the gradient of the score with respect to each one's weights."""
     with torch.enable_grad():
@@ -132,11 +146,11 @@ def _backward(target: Target) -> tuple[list[Layer], list[Tensor]]:
         score, layers = target.run(pixels)
         weights = [layer.weights for layer in layers]
         gradients = torch.autograd.grad(score.sum(), weights, allow_unused=True)
-    layers = [layer._replace(weights=layer.weights.detach()) for layer in layers]
     filled = [
         torch.zeros_like(w) if g is None else g for w, g in zip(weights, gradients, strict=True)
     ]
-    return layers, filled
+    layers = [a._replace(weights=a.weights.detach().float().cpu()) for a in layers]
+    return layers, [g.float().cpu() for g in filled]
 
 
 def _direct(
@@ -151,8 +165,8 @@ def _direct(
         if _shares(at.key, target.patches) and _shares(at.key, target.text):
             reading.append((at, step))
     grid = _mean(target, seeing, layer, head)[:, target.patches]
-    # Where the text attends to itself in other layers than those that look, the same numbers.
-    tokens = _mean(target, reading, layer, head)[:, target.text]
+    at = None if layer is None else min(layer, len(reading) - 1)
+    tokens = _mean(target, reading, at, head)[:, target.text]
     return Map(grid.unflatten(1, target.grid), tokens)
 
 
@@ -168,7 +182,7 @@ def _mean(
         mixed = step.mean(1) if head is None else step[:, _existing(head, heads, "head")]
         looks = target.lookers[:, at.query].float()
         looks = looks / looks.sum(1, keepdim=True).clamp(min=1)
-        found[:, at.key] += (looks[:, None] @ mixed.cpu())[:, 0]
+        found[:, at.key] += (looks[:, None] @ mixed)[:, 0]
     return found / (len(steps) if layer is None else 1)
 
 
@@ -187,8 +201,7 @@ def _shares(numbers: Tensor, tokens: Tensor) -> bool:
 
 def _read_off(target: Target, found: Tensor) -> Map:
     """What the rows of the score are made of, from (B, L, L)."""
-    rows = target.rows.float().to(found.device)
-    own = (rows[:, None] @ found)[:, 0].cpu()
+    own = (target.rows[:, None].float() @ found)[:, 0]
     return Map(own[:, target.patches].unflatten(1, target.grid), own[:, target.text])
 
 

@@ -97,7 +97,7 @@ def centre(num: int, grid: tuple[int, int]) -> Tensor:
 
 
 def enlarged(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """A grid (B, h, w) at the size of the pixels, (B, H, W), linear between the patches' middles."""
+    """A grid (B, h, w) at the size of the pixels, (B, H, W), linear between patches' middles."""
     return F.interpolate(grid[:, None].float(), size, mode="bilinear")[:, 0]
 
 

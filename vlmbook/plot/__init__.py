@@ -7,10 +7,12 @@ import matplotlib.pyplot as plt
 
 from vlmbook.plot.curves import bars, histograms, intervals, lines, training
 from vlmbook.plot.grids import outlines, patches, pictures, retrieved
+from vlmbook.plot.maps import attention_matrix, maps
 from vlmbook.plot.points import circles, embedding_map
 from vlmbook.plot.tables import choices, heatmaps, similarity, token_table
 
 __all__ = [
+    "attention_matrix",
     "bars",
     "choices",
     "circles",
@@ -19,6 +21,7 @@ __all__ = [
     "histograms",
     "intervals",
     "lines",
+    "maps",
     "outlines",
     "patches",
     "pictures",

@@ -23,17 +23,20 @@ def heatmaps(
 ) -> Figure:
     """Matrices side by side under their titles, on one scale of colours.
 
-    ticks names rows and columns; with digits, each number is written in its cell, and rows are as
-    high as that needs.
+    ticks names rows and columns; with digits, each number is written in its cell, and the figure is
+    no larger than that needs, so that it can be read on a phone.
     """
     arrays = [np.asarray(m, dtype=float) for m in maps.values()]
     low = min(np.nanmin(a) for a in arrays) if low is None else low
     high = max(np.nanmax(a) for a in arrays) if high is None else high
     rows, columns = arrays[0].shape
-    height = min(WIDTH / len(arrays) * rows / columns, WIDTH * 0.45)
+    width, height = WIDTH, min(WIDTH / len(arrays) * rows / columns, WIDTH * 0.45)
+    names = ticks or ((), ())
     if digits is not None:
-        height = 0.34 * rows + 0.5
-    figure = plt.figure(figsize=(WIDTH, height + 0.7), layout="constrained")
+        named = 0.085 * max(map(len, names[0]), default=0)
+        width = min(WIDTH, named + 0.62 * columns * len(arrays) + 0.4)
+        height = 0.34 * rows + 0.055 * max(map(len, names[1]), default=0)
+    figure = plt.figure(figsize=(width, height + 0.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
     for ax, array, title in zip(axes, arrays, maps, strict=True):
         drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest",
