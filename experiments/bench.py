@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import bench_attention
 import bench_book
 import bench_generate
 import bench_train
@@ -116,6 +117,7 @@ def main() -> None:
     rows = rendering() + language()
     rows += [row(**r) for r in bench_train.run()]
     rows += [row(**r) for r in bench_generate.run()]
+    rows += [row(**r) for r in bench_attention.run()]
     print("building copies of the book ...", flush=True)
     rows += [row(**r) for r in bench_book.run()]
     result = {

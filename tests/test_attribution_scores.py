@@ -140,9 +140,10 @@ def test_agreement_is_spearmans():
 
 
 def models():
+    sizes = {"image_width": 32, "image_heads": 2, "text_width": 32, "text_heads": 2, "size": 24}
     return {
-        "clip": clip.build(clip.nano(len(BOOK))),
-        "blip": blip.build(blip.nano(len(BOOK))),
+        "clip": clip.build(clip.Config(len(BOOK), **sizes)),
+        "blip": blip.build(blip.Config(len(BOOK), **sizes)),
     }
 
 

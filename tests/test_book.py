@@ -229,6 +229,7 @@ def test_reading_what_the_page_does_not_name_fails(toy, capsys):
 
 def test_a_slow_cell_is_stopped(toy, monkeypatch, capsys):
     monkeypatch.setattr(kernel, "CELL_SECONDS", 1)
+    monkeypatch.delenv("BOOK_SLOW", raising=False)
     only(toy, slow=page_text("Slow", "import time\ntime.sleep(20)"))
     started = time.monotonic()
     with pytest.raises(execute.ExecutionFailed):

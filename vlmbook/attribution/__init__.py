@@ -5,13 +5,15 @@
     map = attribution.relevance(target)                             # grid (B, h, w), tokens (B, T)
     attribution.pointing(map.grid, visible)                         # (B,) bool: is it right?
 
-target.py has the scores of models, theirs.py those of transformers' models, methods.py the maps,
-scores.py what they are worth, checks.py what they should not survive.
+target.py has the scores of models, theirs.py those of transformers' models, items.py pictures with
+a named object, methods.py the maps, scores.py what they are worth, checks.py what they should not
+survive.
 
 Book: attention/maps.md.
 """
 
 from vlmbook.attribution.checks import agreement, cascade, parts, randomised
+from vlmbook.attribution.items import Named, named
 from vlmbook.attribution.methods import (
     METHODS,
     Map,
@@ -32,11 +34,13 @@ from vlmbook.attribution.scores import (
     specific,
 )
 from vlmbook.attribution.target import Layer, Target, find, of_answer, of_blip, of_clip
+from vlmbook.attribution.theirs import of_transformers
 
 __all__ = [
     "METHODS",
     "Layer",
     "Map",
+    "Named",
     "Target",
     "agreement",
     "attention",
@@ -48,11 +52,13 @@ __all__ = [
     "find",
     "grad_cam",
     "mean_iou",
+    "named",
     "near",
     "occlusion",
     "of_answer",
     "of_blip",
     "of_clip",
+    "of_transformers",
     "parts",
     "pointing",
     "randomised",
