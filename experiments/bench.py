@@ -1,12 +1,14 @@
 """Measure how fast the world, training, writing and the build are: a table, and results/bench.json.
 
     make bench
+    python experiments/bench.py attention  # some parts alone; the other rows stay as they are
 
 Rows are medians of several runs on this machine. A GPU is measured too where there is one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import statistics
@@ -112,19 +114,34 @@ def language() -> list[dict]:
     return rows
 
 
+PARTS: dict[str, Callable[[], list[dict]]] = {
+    "world": lambda: rendering() + language(),
+    "training": lambda: [row(**r) for r in bench_train.run()],
+    "writing": lambda: [row(**r) for r in bench_generate.run()],
+    "attention": lambda: [row(**r) for r in bench_attention.run()],
+    "book": lambda: [row(**r) for r in bench_book.run()],
+}
+
+
 def main() -> None:
-    """Measure everything and write the result."""
-    rows = rendering() + language()
-    rows += [row(**r) for r in bench_train.run()]
-    rows += [row(**r) for r in bench_generate.run()]
-    rows += [row(**r) for r in bench_attention.run()]
-    print("building copies of the book ...", flush=True)
-    rows += [row(**r) for r in bench_book.run()]
-    result = {
-        **checkpoint.provenance([0]),
-        "command": "make bench",
-        "rows": rows,
-    }
+    """Measure everything, or some parts, and write the result."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
+    chosen = parser.parse_args().parts or list(PARTS)
+    if unknown := sorted(set(chosen) - set(PARTS)):
+        parser.error(f"there is no part {unknown[0]!r}; choose from {', '.join(PARTS)}")
+    about = checkpoint.provenance([0])
+    before = json.loads(RESULT.read_text("utf8"))
+    if before["device"] != about["device"] and len(chosen) < len(PARTS):
+        parser.error(f"the other rows are of {before['device']}; measure all parts on this machine")
+    rows = []
+    for part, measure in PARTS.items():
+        if part in chosen:
+            print(f"{part} ...", flush=True)
+            rows += [r | {"part": part, "date": about["date"]} for r in measure()]
+        else:
+            rows += [r for r in before["rows"] if r["part"] == part]
+    result = {**about, "command": "make bench", "rows": rows}
     RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf8")
     print(f"wrote {RESULT.relative_to(ROOT)}")
 

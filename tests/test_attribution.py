@@ -79,6 +79,17 @@ def test_attention_is_the_weights_of_a_layer_and_head_or_their_mean(asked):
         assert one.tokens[row, at.max() :].max() == 0  # what comes later was not seen
 
 
+@pytest.mark.parametrize("kind", ["LM", "ITC", "answer"])
+def test_all_heads_at_once_are_each_of_them(asked, kind):
+    target = targets(asked)[kind]
+    found = attribution.heads(target)
+    assert found.shape == (2, 2, 3, 3, 3)
+    for layer in range(2):
+        for head in range(2):
+            one = attribution.attention(target, layer, head).grid
+            torch.testing.assert_close(found[layer, head], one)
+
+
 def by_hand(target: Target, scaled: bool = False):
     """Relevances token by token, in loops over the equations of Chefer et al. 2021b."""
     pixels = target.pixels.clone().requires_grad_()
@@ -437,3 +448,27 @@ def test_a_grid_that_is_not_square_is_refused(asked):
     target.patches = target.patches[:-1]
     with pytest.raises(ValueError, match="8 patches make no square grid"):
         attribution.attention(target)
+
+
+def test_named_objects_are_unmistakable_and_seen(monkeypatch):
+    large = attribution.items.LEAST * 5
+    monkeypatch.setattr(attribution.items, "LEAST", large)
+    seen = world.render(attribution.named(6, BOOK, seed=4).scenes).visible
+    assert seen.sum((2, 3)).min() >= large
+    monkeypatch.undo()
+    for which in (0, 2):
+        items = attribution.named(12, BOOK, seed=4, which=which)
+        assert items.pixels.shape == (12, 3, 64, 64) and items.visible.shape == (12, 64, 64)
+        for scene, seen, text, ids, word in zip(
+            items.scenes, items.visible, items.texts, items.ids, items.word, strict=True
+        ):
+            thing = scene.objects[which]
+            kinds = [(o.color, o.shape) for o in scene.objects]
+            assert len(set(kinds)) == len(kinds) == 3
+            assert seen.equal(world.render([scene]).visible[0, which]) and seen.sum() >= 20
+            assert f"{thing.size} {thing.color} {thing.material} {thing.shape}" in text
+            assert BOOK.decode(ids[word]) == f"{thing.color} {thing.shape}"
+    one, other = (attribution.named(12, BOOK, seed=4, which=n).scenes for n in (0, 1))
+    assert one == other != attribution.named(12, BOOK, seed=5).scenes
+    with pytest.raises(ValueError, match="which 3 is no object of three; choose from 0 to 2"):
+        attribution.named(2, BOOK, which=3)

@@ -28,11 +28,12 @@ def peak(row, column, side=4):
 @pytest.mark.parametrize(
     ("grid", "mask", "hit"),
     [
-        (peak(1, 2), box(8, 16, 8, 8), True),  # the patch's middle is at 12, 20
-        (peak(1, 2), box(12, 20, 1, 1), True),
-        (peak(1, 2), box(12, 24, 1, 1), True),  # half a patch away
-        (peak(1, 2), box(12, 25, 1, 1), False),
-        (peak(1, 2), box(15, 23, 1, 1), False),  # by 3 and 3: further than 4
+        (peak(1, 2), box(8, 16, 8, 8), True),  # the highest pixel is at 11, 19
+        (peak(1, 2), box(11, 19, 1, 1), True),
+        (peak(1, 2), box(11, 15, 1, 1), True),  # half a patch away
+        (peak(1, 2), box(11, 14, 1, 1), False),
+        (peak(1, 2), box(8, 16, 1, 1), False),  # by 3 and 3: further than 4
+        (peak(1, 2) + 0.5 * peak(1, 3), box(11, 24, 1, 1), True),  # it leans to the right
         (peak(2, 1), box(8, 16, 8, 8), False),  # rows are rows
         (torch.ones(4, 4), torch.ones(32, 32, dtype=torch.bool), False),  # flat
         (peak(1, 2), box(0, 0, 0, 0), False),

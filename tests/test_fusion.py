@@ -149,6 +149,8 @@ def test_with_closed_gates_the_logits_are_identical(every):
 
     image = torch.randn(2, 4, 10)
     assert torch.equal(logits(image), before)
+    found = joint(torch.randn(2, 8, WIDTH), image)
+    assert len(found.looks) == len(joint.looks) and len(found.weights) == 3
     joint.looks[-1].gates[0] = 0.1
     assert (logits(image) - before).abs().max() > 1e-3
 

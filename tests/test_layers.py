@@ -78,6 +78,63 @@ def test_multi_head_attention_is_torchs(cross, masked):
         assert not torch.allclose(ours(x)[0], theirs[0])  # the context is read
 
 
+def theirs_of(kind: str) -> tuple[nn.Module, dict[str, str]]:
+    """An attention of transformers, and where it keeps what we call query, key, value and out."""
+    heads = {"hidden_size": D, "num_attention_heads": HEADS}
+    eager = {"attn_implementation": "eager"}
+    if kind == "CLIP":
+        from transformers import CLIPVisionConfig
+        from transformers.models.clip.modeling_clip import CLIPAttention
+
+        names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+        return CLIPAttention(CLIPVisionConfig(**heads, **eager)), names
+    if kind == "BLIP, eye":
+        from transformers import BlipVisionConfig
+        from transformers.models.blip.modeling_blip import BlipAttention
+
+        names = {"query": "qkv", "key": "qkv", "value": "qkv", "out": "projection"}
+        return BlipAttention(BlipVisionConfig(**heads, **eager)), names
+    inner = {"query": "query", "key": "key", "value": "value"}
+    cross = kind.endswith("look")
+    if kind.startswith("BLIP"):
+        from transformers import BlipTextConfig
+        from transformers.models.blip.modeling_blip_text import BlipTextSelfAttention
+
+        config = BlipTextConfig(**heads, encoder_hidden_size=D + 2)
+        return BlipTextSelfAttention(config, is_cross_attention=cross), inner
+    from transformers import Blip2QFormerConfig
+    from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerMultiHeadAttention
+
+    config = Blip2QFormerConfig(**heads, encoder_hidden_size=D + 2)
+    return Blip2QFormerMultiHeadAttention(config, is_cross_attention=cross), inner
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "kind", ["CLIP", "BLIP, eye", "BLIP, text", "BLIP, look", "Q-Former", "Q-Former, look"]
+)
+def test_attention_is_that_of_transformers(kind):
+    theirs, names = theirs_of(kind)
+    theirs.eval()
+    cross = kind.endswith("look")
+    ours = MultiHeadAttention(D, HEADS, D + 2 if cross else None)
+    for n, (own, name) in enumerate(names.items()):
+        part = theirs.get_submodule(name)
+        for what in ("weight", "bias"):
+            found = getattr(part, what)
+            found = found.chunk(3)[n] if name == "qkv" else found
+            getattr(getattr(ours, own), what).copy_(found)
+    if "out" not in names:  # theirs comes with the layer around it
+        ours.out = nn.Identity()
+    x, context = torch.randn(B, T, D), torch.randn(B, T + 2, D + 2) if cross else None
+    given = {"encoder_hidden_states": context} if cross else {}
+    mixed, weights = theirs(x, **given)[:2]
+    found = ours(x, context)
+    torch.testing.assert_close(found[0], mixed, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found[1], weights, atol=1e-6, rtol=1e-5)
+    assert weights.shape == (B, HEADS, T, T + 2 if cross else T) and weights.std() > 1e-3
+
+
 def test_a_block_is_torchs_block():
     ours = Block(D, HEADS)
     theirs = nn.TransformerEncoderLayer(D, HEADS, 4 * D, 0.0, "gelu", 1e-5, True, True)

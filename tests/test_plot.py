@@ -230,3 +230,71 @@ def test_what_a_decoder_chose_stands_out_among_what_it_could_have_chosen():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["the", "blue"]
     with pytest.raises(ValueError, match="1 chosen tokens for candidates of 2 steps"):
         plot.choices(["a"], offered)
+
+
+def peak(row, column):
+    grid = torch.zeros(4, 4)
+    grid[row, column] = 2.0
+    return grid
+
+
+def test_a_map_is_hottest_where_it_is_highest_and_says_what_it_scores():
+    pictures, masks = torch.full((2, 3, 32, 32), 0.5), torch.zeros(2, 32, 32, dtype=torch.bool)
+    masks[:, 4:12, 20:28] = True
+    grids = torch.stack([peak(1, 2), peak(3, 0)])
+    figure = plot.maps(pictures, grids, ["hit", "miss"], "found 0.5, random 0.1", masks)
+    assert [t.get_text() for t in figure.texts] == ["found 0.5, random 0.1"]
+    first, second = (ax for ax in figure.axes if ax.images)
+    assert [first.get_title(), second.get_title()] == ["hit", "miss"]
+    for ax, middle in ((first, (19.5, 11.5)), (second, (3.5, 27.5))):
+        (cross,) = ax.lines[0].get_xydata().tolist()
+        edge = [4 * (n < 4 or n > 28) for n in middle]  # a patch at the edge is flat towards it
+        assert all(abs(a - b) <= 0.5 + e for a, b, e in zip(cross, middle, edge, strict=True))
+    shown = np.asarray(first.images[0].get_array())
+    changed = np.abs(shown - 0.5).sum(-1)
+    assert np.unravel_index(changed.argmax(), changed.shape)[0] in range(8, 16)
+    assert changed[8:16, 16:24].mean() > 3 * changed[24:, :8].mean()
+    assert len(first.collections) == 1  # the outline
+
+
+def test_the_unit_of_a_map_makes_no_difference_and_a_flat_one_is_told():
+    picture = torch.rand(1, 3, 32, 32)
+    grids = torch.stack([peak(1, 2), 1000 * peak(1, 2) - 7, torch.full((4, 4), 0.3)])
+    own, *axes = plot.maps(picture, grids, ["a", "b", "c"], "note").axes
+    np.testing.assert_allclose(own.images[0].get_array(), picture[0].permute(1, 2, 0))
+    shown = [np.asarray(ax.images[0].get_array()) for ax in axes]
+    np.testing.assert_allclose(shown[0], shown[1], atol=1e-4)
+    assert axes[2].get_title() == "c (flat)" and not axes[2].lines
+    gray = picture[0].mean(0).numpy()
+    np.testing.assert_allclose(shown[2], np.repeat(gray[..., None], 3, -1), rtol=1e-5)
+    assert np.abs(shown[0] - shown[2]).max() > 0.2
+
+
+def test_maps_break_into_rows_and_refuse_what_does_not_fit():
+    pictures, grids = torch.rand(5, 3, 16, 16), torch.rand(5, 4, 4)
+    for given, num in ((pictures, 5), (pictures[:1], 6)):
+        figure = plot.maps(given, grids, list("abcde"), "", columns=2)
+        assert len(figure.axes) == 6 and sum(bool(ax.images) for ax in figure.axes) == num
+    with pytest.raises(ValueError, match="5 maps, 2 titles and 1 pictures; pass a title for each"):
+        plot.maps(torch.rand(1, 3, 16, 16), torch.rand(5, 4, 4), list("ab"), "")
+    with pytest.raises(ValueError, match="3 maps, 3 titles and 2 pictures"):
+        plot.maps(torch.rand(2, 3, 16, 16), torch.rand(3, 4, 4), list("abc"), "")
+
+
+def test_an_attention_matrix_has_a_row_for_each_that_looks():
+    weights = torch.tensor([[0.2, 0.8, 0.0], [1.0, 0.0, 0.0]])
+    figure = plot.attention_matrix(weights, ["red", "cube"], ["a", "b", "c"], "a note")
+    ax = figure.axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), weights)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["red", "cube"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["a", "b", "c"]
+    assert [t.get_text() for t in ax.texts] == [".20", ".80", ".00", "1.00", ".00", ".00"]
+    assert figure.get_supxlabel() == "a note"
+    patches = torch.rand(3, 3, 8, 8)
+    ax = plot.attention_matrix(weights, ["red", "cube"], patches, "").axes[0]
+    tiles = ax.images[1:]
+    assert len(tiles) == 3
+    np.testing.assert_allclose(tiles[1].get_array(), patches[1].permute(1, 2, 0))
+    assert tiles[1].get_extent()[0] == pytest.approx(0.54)  # above its column
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) for 2 rows and 2 columns"):
+        plot.attention_matrix(weights, ["red", "cube"], ["a", "b"], "")

@@ -36,6 +36,22 @@ def attention(target: Target, layer: int | None = None, head: int | None = None)
 
 
 @torch.no_grad()
+def heads(target: Target) -> Tensor:
+    """attention() of every layer and head at once: grids (layers, heads, B, h, w)."""
+    steps = [
+        a
+        for a in _forward(target)
+        if _shares(a.query, target.lookers) and _shares(a.key, target.patches)
+    ]
+    found = [
+        [_mean(target, [(a, a.weights)], 0, head) for head in range(a.weights.shape[1])]
+        for a in steps
+    ]
+    grids = torch.stack([torch.stack(row) for row in found])[..., target.patches]
+    return grids.unflatten(-1, target.grid)
+
+
+@torch.no_grad()
 def rollout(target: Target) -> Map:
     """Attention multiplied through all layers; each passes on half of what it was given as it is.
 

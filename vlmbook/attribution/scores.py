@@ -18,16 +18,14 @@ from torch import Tensor
 
 
 def pointing(grid: Tensor, mask: Tensor) -> Tensor:
-    """Whether the highest patch's middle lies on the target, or within half a patch of it: bool.
+    """Whether the enlarged map's highest pixel lies on the target, or within half a patch: bool.
 
     A flat map points nowhere, and misses. Zhang et al. 2018, section 4.2.
     """
     grid, mask = _checked(grid, mask)
-    rows, columns = grid.shape[1:]
-    high, wide = mask.shape[1] // rows, mask.shape[2] // columns
-    best = grid.flatten(1).argmax(1)
-    row, column = best // columns * high + high // 2, best % columns * wide + wide // 2
-    hit = near(mask, min(high, wide) / 2)[torch.arange(len(grid)), row, column]
+    best = enlarged(grid, mask.shape[1:]).flatten(1).argmax(1)
+    patch = min(mask.shape[1] // grid.shape[1], mask.shape[2] // grid.shape[2])
+    hit = near(mask, patch / 2).flatten(1)[torch.arange(len(grid)), best]
     return hit & ~_flat(grid)
 
 

@@ -5,6 +5,7 @@ Every figure carries a note: what the map scores, and what its control does.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -73,23 +74,29 @@ def maps(
 
     Each map is scaled to its own highest and lowest value, a cross marks the highest, and a flat
     one is drawn as no map, and said to be flat. masks (n, H, W) outline what was asked for. One
-    picture (1, 3, H, W) serves all maps.
+    picture (1, 3, H, W) serves all maps, and is shown before them.
     """
     if len(titles) != len(grids) or len(pixels) not in (1, len(grids)):
         raise ValueError(
             f"{len(grids)} maps, {len(titles)} titles and {len(pixels)} pictures; pass a title for"
             " each map, and a picture for each or one for all"
         )
-    columns = min(columns, len(grids))
-    lines = -(-len(grids) // columns)
+    alone = len(pixels) == 1
+    columns = min(columns, len(grids) + alone)
+    lines = -(-(len(grids) + alone) // columns)
     side = WIDTH / max(columns, 3)
-    figure = plt.figure(figsize=(side * columns, (side + 0.05) * lines + 0.4))
+    note = textwrap.fill(note, int(14 * side * columns))
+    below = 0.22 + 0.16 * len(note.splitlines())
+    figure = plt.figure(figsize=(side * columns, (side + 0.05) * lines + below))
     axes = figure.subplots(lines, columns, squeeze=False)
-    bottom = 0.4 / figure.get_figheight()
+    bottom = below / figure.get_figheight()
     figure.subplots_adjust(0.005, bottom, 0.995, 1 - 0.24 / figure.get_figheight(), 0.04, 0.2)
     for ax in axes.flat:
         ax.axis("off")
-    for n, (ax, grid, title) in enumerate(zip(axes.flat, grids, titles, strict=False)):
+    if alone:
+        axes.flat[0].imshow(channels_last(pixels[0]))
+        axes.flat[0].set_title("picture", pad=3, fontsize=9)
+    for n, (ax, grid, title) in enumerate(zip(axes.flat[alone:], grids, titles, strict=False)):
         image = channels_last(pixels[n % len(pixels)])
         flat = _draw(ax, image, torch.as_tensor(grid).float())
         ax.set_title(f"{title} (flat)" if flat else title, pad=3, fontsize=9)
@@ -111,8 +118,6 @@ def _draw(ax: plt.Axes, image: np.ndarray, grid: Tensor) -> bool:
     color = plt.get_cmap(HEAT)(0.15 + 0.85 * heat)[..., :3]
     share = (0.15 + 0.65 * heat)[..., None]
     ax.imshow((1 - share) * gray + share * color)
-    row, column = divmod(int(grid.argmax()), grid.shape[1])
-    high_side, wide = image.shape[0] / grid.shape[0], image.shape[1] / grid.shape[1]
-    ax.plot((column + 0.5) * wide - 0.5, (row + 0.5) * high_side - 0.5, "x", ms=8, mew=2.2,
-            color=COLORS[0])  # fmt: skip
+    row, column = divmod(int(heat.argmax()), heat.shape[1])
+    ax.plot(column, row, "x", ms=8, mew=2.2, color=COLORS[0])
     return False
