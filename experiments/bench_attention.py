@@ -1,7 +1,8 @@
 """What it costs to keep attention's weights, and to ask where a model looked.
 
 Ours gives its weights; torch's scaled_dot_product_attention does not. Both run forward and backward
-at the sizes of blip-mini, in turns. Each method of attribution explains a batch of 64.
+at the sizes of blip-mini, in turns, on one thread, as pages do, and on all. Each method of
+attribution explains a batch of 64.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vlmbook.layers import attention
 
 BATCH, HEADS, HEAD_WIDTH = 64, 6, 32
 SIZES = {"image to image": (65, 65), "text to image": (24, 65), "text to text": (24, 24)}
-REPEATS = 30
+REPEATS = 150
 
 
 def run() -> list[dict]:
@@ -28,6 +29,16 @@ def run() -> list[dict]:
 
 
 def _cost() -> list[dict]:
+    threads = torch.get_num_threads()
+    rows = []
+    for count in sorted({1, threads}):
+        torch.set_num_threads(count)
+        rows += _cost_on(count)
+    torch.set_num_threads(threads)
+    return rows
+
+
+def _cost_on(threads: int) -> list[dict]:
     rows = []
     for name, (queries, keys) in SIZES.items():
         torch.manual_seed(0)
@@ -47,7 +58,7 @@ def _cost() -> list[dict]:
                 if turn >= 3:  # the first ones warm up
                     seconds[way].append(time.perf_counter() - started)
         ours, theirs = (statistics.median(seconds[way]) for way in ways)
-        about = f"{name}, {queries} x {keys}, forward and backward"
+        about = f"{name}, {queries} x {keys}, forward and backward, threads: {threads}"
         rows.append(
             {
                 "name": "attention with its weights",
