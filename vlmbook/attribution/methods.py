@@ -38,15 +38,8 @@ def attention(target: Target, layer: int | None = None, head: int | None = None)
 @torch.no_grad()
 def heads(target: Target) -> Tensor:
     """attention() of every layer and head at once: grids (layers, heads, B, h, w)."""
-    steps = [
-        a
-        for a in _forward(target)
-        if _shares(a.query, target.lookers) and _shares(a.key, target.patches)
-    ]
-    found = [
-        [_mean(target, [(a, a.weights)], 0, head) for head in range(a.weights.shape[1])]
-        for a in steps
-    ]
+    steps = _seeing(target, [(a, a.weights) for a in _forward(target)])
+    found = [[_mean(target, [step], 0, head) for head in range(step[1].shape[1])] for step in steps]
     grids = torch.stack([torch.stack(row) for row in found])[..., target.patches]
     return grids.unflatten(-1, target.grid)
 
@@ -75,16 +68,11 @@ def grad_cam(target: Target, layer: int | None = None) -> Map:
     """
     layers, gradients = _backward(target)
     steps = [(a, a.weights * g.clamp(min=0)) for a, g in zip(layers, gradients, strict=True)]
-    if layer is not None:
-        return _direct(target, steps, layer, None)
-    counts = [
-        target.lookers[:, at.query].any() and _shares(at.key, target.patches) for at, _ in steps
-    ]
-    for number in reversed(range(sum(map(bool, counts)))):
-        found = _direct(target, steps, number, None)
-        if number == 0 or found.grid.any():
-            return found
-    raise AssertionError("unreachable: a target has a layer that looks")
+    if layer is None:
+        layer = len(_seeing(target, steps)) - 1
+        while layer > 0 and not _direct(target, steps, layer, None).grid.any():
+            layer -= 1
+    return _direct(target, steps, layer, None)
 
 
 def relevance(target: Target, scaled: bool = False) -> Map:
@@ -173,17 +161,23 @@ def _direct(
     target: Target, steps: list[tuple[Layer, Tensor]], layer: int | None, head: int | None
 ) -> Map:
     """One step from the tokens that look to what they look at."""
-    seeing, reading = [], []
-    for at, step in steps:
-        if not _shares(at.query, target.lookers):
-            continue
-        (seeing if _shares(at.key, target.patches) else reading).append((at, step))
-        if _shares(at.key, target.patches) and _shares(at.key, target.text):
-            reading.append((at, step))
-    grid = _mean(target, seeing, layer, head)[:, target.patches]
+    reading = _seeing(target, steps, target.text)
+    grid = _mean(target, _seeing(target, steps), layer, head)[:, target.patches]
     at = None if layer is None else min(layer, len(reading) - 1)
     tokens = _mean(target, reading, at, head)[:, target.text]
     return Map(grid.unflatten(1, target.grid), tokens)
+
+
+def _seeing(
+    target: Target, steps: list[tuple[Layer, Tensor]], tokens: Tensor | None = None
+) -> list[tuple[Layer, Tensor]]:
+    """Of the layers, those in which lookers look at some tokens; left out, at patches."""
+    tokens = target.patches if tokens is None else tokens
+    return [
+        (at, step)
+        for at, step in steps
+        if target.lookers[:, at.query].any() and torch.isin(at.key, tokens).any()
+    ]
 
 
 def _mean(
@@ -206,13 +200,6 @@ def _existing(number: int, count: int, what: str) -> int:
     if not -count <= number < count:
         raise ValueError(f"{what} {number} does not exist; choose from 0 to {count - 1}")
     return number
-
-
-def _shares(numbers: Tensor, tokens: Tensor) -> bool:
-    """Whether any of the numbers is one of some tokens, numbers too or (B, L) bool."""
-    if tokens.dtype == torch.bool:
-        return bool(tokens[:, numbers].any())
-    return bool(torch.isin(numbers, tokens).any())
 
 
 def _read_off(target: Target, found: Tensor) -> Map:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vlmbook.blip import Blip
+from vlmbook.blip import HEADS, Blip
 from vlmbook.clip import Clip
 from vlmbook.encoders import Encoded
 from vlmbook.grounded import Read
@@ -87,7 +87,7 @@ def of_clip(model: Clip, pixels: Tensor, ids: Tensor, mask: Tensor) -> Target:
         return model.image(model.prepare(pixels))
 
     def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
-        told = model.text(ids, mask if erased is None else mask & ~erased)
+        told = model.text(ids, shown(mask, erased))
         image_emb, text_emb = model.from_image(seen.pooled), model.from_text(told.pooled)
         layers = [Layer(w, image, image) for w in seen.weights]
         layers += [Layer(w, text, text) for w in told.weights]
@@ -110,8 +110,8 @@ def of_blip(
     LM: log p of a word, given those before it, or of the whole text. ITM: the log odds that the
     text fits, and a word is whose look is drawn. ITC: the cosine.
     """
-    if head not in ("ITC", "ITM", "LM"):
-        raise ValueError(f"head {head!r} does not exist; choose from ITC, ITM, LM")
+    if head not in HEADS:
+        raise ValueError(f"head {head!r} does not exist; choose from {', '.join(HEADS)}")
     num_image, (num_texts, num_text) = len(model.image.place), ids.shape
     image = torch.arange(num_image)
     text = num_image + torch.arange(num_text)
@@ -132,17 +132,15 @@ def of_blip(
 
     def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         layers = [Layer(w, image, image) for w in seen.weights]
-        shown = mask if erased is None else mask & ~erased
         if head == "LM":
             given = ids if erased is None else ids.masked_fill(erased, PAD)
             found = model.dictate(given, language, seen.feats)
-            log_p = model.decoder.next_logits(found.feats).log_softmax(-1)
-            score = (log_p.gather(2, ids[..., None])[..., 0] * told).sum(1)
+            score = _log_p(model, found, ids, told)
         elif head == "ITM":
-            found = model.read(ids, shown, seen.feats)
+            found = model.read(ids, shown(mask, erased), seen.feats)
             score = model.matcher(found.feats[:, 0]).diff(dim=1)[:, 0]
         else:
-            found = model.text(ids, "encode", shown)
+            found = model.text(ids, "encode", shown(mask, erased))
             pooled = model.from_image(seen.feats[:, 0]), model.from_text(found.feats[:, 0])
             score = torch.cosine_similarity(*pooled)
         return score, layers + _reading(found, text, image)
@@ -171,15 +169,19 @@ def of_answer(
     lookers[:, text] = mask
 
     def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
-        shown = mask if erased is None else mask & ~erased
-        asked = model.read(ids, shown, seen.feats)
-        found = model.dictate(answer, language, asked.feats, shown)
-        log_p = model.decoder.next_logits(found.feats).log_softmax(-1)
-        score = (log_p.gather(2, answer[..., None])[..., 0] * told).sum(1)
+        left = shown(mask, erased)
+        asked = model.read(ids, left, seen.feats)
+        found = model.dictate(answer, language, asked.feats, left)
+        score = _log_p(model, found, answer, told)
         layers = [Layer(w, image, image) for w in seen.weights]
         return score, layers + _reading(asked, text, image) + _reading(found, said, text)
 
     return Target(model.see, read, pixels, rows, lookers, image[1:], text, mask)
+
+
+def shown(mask: Tensor, erased: Tensor | None) -> Tensor:
+    """The tokens (B, T) of a text that a model sees when some are erased."""
+    return mask if erased is None else mask & ~erased
 
 
 def word_mask(word: Word | None, mask: Tensor) -> Tensor:
@@ -220,6 +222,12 @@ def _places(tokenizer: Tokenizer, ids: Tensor, word: str) -> list[int]:
             return list(range(start, start + len(wanted)))
     there = tokenizer.decode(ids)
     raise ValueError(f"{word!r} is not in the text; it has {', '.join(there.split())}")
+
+
+def _log_p(model: Blip, dictated: Read, ids: Tensor, told: Tensor) -> Tensor:
+    """log p (B,) of those tokens of texts (B, T) that told (B, T) marks."""
+    log_p = model.decoder.next_logits(dictated.feats).log_softmax(-1)
+    return (log_p.gather(2, ids[..., None])[..., 0] * told).sum(1)
 
 
 def _reading(read: Read, own: Tensor, context: Tensor) -> list[Layer]:

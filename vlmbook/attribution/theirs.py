@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlmbook.attribution.target import Layer, Target, Word, word_mask
+from vlmbook.attribution.target import Layer, Target, Word, shown, word_mask
 
 
 def of_transformers(
@@ -62,7 +62,7 @@ def _clip(model: nn.Module, pixels: Tensor, ids: Tensor, mask: Tensor, word: Wor
     def read(pixels: Tensor, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         with _caught(model) as caught:
             out = model(
-                input_ids=ids, pixel_values=pixels, attention_mask=_shown(mask, erased).long()
+                input_ids=ids, pixel_values=pixels, attention_mask=shown(mask, erased).long()
             )
         score = torch.cosine_similarity(out.image_embeds, out.text_embeds)
         return score, _layers(caught, {"vision_model": (image, image), "text_model": (text, text)})
@@ -83,7 +83,7 @@ def _judge(
 
     def read(pixels: Tensor, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         with _caught(model) as caught:
-            out = model(ids, pixels, attention_mask=_shown(mask, erased).long())
+            out = model(ids, pixels, attention_mask=shown(mask, erased).long())
         places = {"vision_model": (image, image)} | _grounded("text_encoder", image, text)
         return out.itm_score.diff(dim=1)[:, 0], _layers(caught, places)
 
@@ -101,7 +101,7 @@ def _writer(
 
     def read(pixels: Tensor, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         with _caught(model) as caught:
-            out = model(pixels, ids, attention_mask=_shown(mask, erased).long())
+            out = model(pixels, ids, attention_mask=shown(mask, erased).long())
         places = {"vision_model": (image, image)} | _grounded("text_decoder", image, text)
         return _log_p(out.logits, ids, told), _layers(caught, places)
 
@@ -127,15 +127,15 @@ def _answerer(
     lookers[:, text] = word_mask(word, mask)
 
     def read(pixels: Tensor, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
-        shown = _shown(mask, erased).long()
+        left = shown(mask, erased).long()
         with _caught(model) as caught:
             out = model.vision_model(pixel_values=pixels)
             seen = out.last_hidden_state
             asked = model.text_encoder(
-                input_ids=ids, attention_mask=shown, encoder_hidden_states=seen
+                input_ids=ids, attention_mask=left, encoder_hidden_states=seen
             )[0]
             logits = model.text_decoder(
-                input_ids=answer, encoder_hidden_states=asked, encoder_attention_mask=shown
+                input_ids=answer, encoder_hidden_states=asked, encoder_attention_mask=left
             ).logits
         places = {"vision_model": (image, image)} | _grounded("text_encoder", image, text)
         places |= _grounded("text_decoder", text, said)
@@ -169,7 +169,7 @@ def _llava(
     def read(pixels: Tensor, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         with _caught(model) as caught:
             out = model(
-                input_ids=ids, pixel_values=pixels, attention_mask=_shown(mask, erased).long()
+                input_ids=ids, pixel_values=pixels, attention_mask=shown(mask, erased).long()
             )
         looks = {"vision_tower": (image, image), "language_model": (places, places)}
         layers = _layers(caught, looks)
@@ -242,10 +242,6 @@ def _numbers(vision: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rows(ids: Tensor, size: int) -> Tensor:
     return torch.zeros(len(ids), size, dtype=torch.bool)
-
-
-def _shown(mask: Tensor, erased: Tensor | None) -> Tensor:
-    return mask if erased is None else mask & ~erased
 
 
 def _same(pixels: Tensor) -> Tensor:
