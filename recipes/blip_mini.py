@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import command
+import numpy as np
 import torch
 from accelerate import Accelerator
 
@@ -128,6 +129,32 @@ def in_parts(about: Callable[[list], Sequence], items: list) -> list:
     return [one for i in range(0, len(items), AT_ONCE) for one in about(items[i : i + AT_ONCE])]
 
 
+def questions_asked(
+    num: int, language: str
+) -> tuple[list[tuple[world.Scene, world.Question]], np.ndarray]:
+    """The test's questions of all families, and where a guess without the picture is right."""
+    many = world.sample(max(2000, 12 * num), PRESET, "test", num_objects=(1, 3), seed=1)
+    asked = [
+        pair
+        for family in FAMILIES
+        for pair in world.balanced_questions(many, max(6, num // 5), family, language)
+    ]
+    told = [q for _, q in asked]
+    guesses = evaluate.blind(_known(num), told)
+    return asked, evaluate.exact_match(guesses, [q.answer for q in told])
+
+
+@functools.lru_cache(maxsize=1)
+def _known(num: int) -> list[world.Question]:
+    """Questions and answers of training, in both languages, to guess from."""
+    return [
+        q
+        for scene in world.sample(20 * num, PRESET, "train", num_objects=(1, 3))
+        for language in LANGUAGES
+        for q in world.questions(scene, language, families=FAMILIES)
+    ]
+
+
 @torch.no_grad()
 def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str, str]:
     """The figures that the model card gives, with their intervals; num items for each."""
@@ -143,19 +170,8 @@ def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str,
         f1 = evaluate.scene_graph(captions, scenes, language).f1
         found[f"captions, scene-graph F1, {language}"] = str(evaluate.mean(f1))
 
-    many = world.sample(max(2000, 12 * num), PRESET, "test", num_objects=(1, 3), seed=1)
-    known = [
-        q
-        for scene in world.sample(20 * num, PRESET, "train", num_objects=(1, 3))
-        for language in LANGUAGES
-        for q in world.questions(scene, language, families=FAMILIES)
-    ]
     for language in LANGUAGES:
-        asked = [
-            pair
-            for family in FAMILIES
-            for pair in world.balanced_questions(many, max(6, num // 5), family, language)
-        ]
+        asked, blind = questions_asked(num, language)
         told = [q for _, q in asked]
         answers = in_parts(
             lambda some: model.answer(
@@ -164,7 +180,6 @@ def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str,
             asked,
         )
         right = evaluate.exact_match([a.text for a in answers], [q.answer for q in told])
-        blind = evaluate.exact_match(evaluate.blind(known, told), [q.answer for q in told])
         found[f"answers, {language}"] = str(evaluate.accuracy(right))
         found[f"answers without a picture, {language}"] = str(evaluate.accuracy(blind))
         for family in FAMILIES:

@@ -19,9 +19,11 @@ import torch
 from vlmbook import checkpoint, train
 
 
-def read(name: str, stems: Sequence[str]) -> argparse.Namespace:
+def read(
+    name: str, stems: Sequence[str], measure: bool = False, workers: bool = False
+) -> argparse.Namespace:
     """The options that a recipe was started with; out and state are folders even where none
-    was given.
+    was given. measure and workers say whether the recipe has these options.
 
     The number of threads is set here.
     """
@@ -33,6 +35,10 @@ def read(name: str, stems: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="another number of pictures in a step")
     parser.add_argument("--threads", type=int, help="CPU threads to use")
     parser.add_argument("--state", type=Path, help="where the unfinished run is kept")
+    if measure:
+        parser.add_argument("--measure", action="store_true", help="only measure what was saved")
+    if workers:
+        parser.add_argument("--workers", type=int, default=0, help="processes to draw ahead with")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)

@@ -27,11 +27,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vlmbook import blip, clip, folders, tokenizer
+from vlmbook import blip, clip, folders, llava, tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 # What config.json calls a model, and how it is made.
-KINDS = {"clip": (clip.Config, clip.build), "blip": (blip.Config, blip.build)}
+KINDS = {
+    "clip": (clip.Config, clip.build),
+    "blip": (blip.Config, blip.build),
+    "llava": (llava.Config, llava.build),
+}
 FILES = ("config.json", "model.safetensors", "run.json")
 
 

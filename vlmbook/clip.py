@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook import renaming
-from vlmbook.encoders import ConvStem, ImageEncoder, PatchStem, TextEncoder, prepare
-from vlmbook.layers import QuickGELU
+from vlmbook.encoders import ImageEncoder, PatchStem, TextEncoder, prepare, stem
+from vlmbook.layers import ACTIVATIONS
 from vlmbook.tokenizer import END
 
 STEMS = ("conv", "patch")
-ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
 MAX_SCALE = 100.0  # Radford et al. 2021, section 2.5: beyond, training becomes unstable
 
 
@@ -133,14 +132,13 @@ def build(config: Config, **constants: Any) -> Clip:
         return {"hidden": config.hidden * width, "activation": ACTIVATIONS[config.activation]()}
 
     width = config.image_width
-    stem = (
-        ConvStem(config.patch, width)
-        if config.stem == "conv"
-        else PatchStem(config.patch, width, bias=False)
-    )
-    num_tokens = (config.size // config.patch) ** 2
     image = ImageEncoder(
-        stem, num_tokens, width, config.image_depth, config.image_heads, **how(width)
+        stem(config.stem, config.patch, width, bias=False),
+        (config.size // config.patch) ** 2,
+        width,
+        config.image_depth,
+        config.image_heads,
+        **how(width),
     )
     text = TextEncoder(
         config.vocab_size,

@@ -93,6 +93,11 @@ class ConvStem(nn.Sequential):
         return super().forward(pixels).flatten(2).transpose(1, 2)
 
 
+def stem(kind: str, patch: int, width: int, bias: bool = True) -> nn.Module:
+    """A stem by name, "conv" or "patch"; bias is that of the patches' linear map."""
+    return ConvStem(patch, width) if kind == "conv" else PatchStem(patch, width, bias=bias)
+
+
 class PatchEmbedding(nn.Module):
     """Patches to tokens: one linear map for every patch, and a learnt vector for every place."""
 
@@ -140,8 +145,17 @@ class ImageEncoder(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads, hidden, activation) for _ in range(depth))
 
-    def forward(self, pixels: Tensor) -> Encoded:
-        """pixels (B, C, H, W), normalised; the class token is the first of the feats."""
+    def forward(self, pixels: Tensor, layer: int = -1) -> Encoded:
+        """pixels (B, C, H, W), normalised; the class token is the first of the feats.
+
+        layer is where to stop: after the last block at -1, one block earlier at -2.
+        """
+        depth = len(self.blocks) + 1 + layer
+        if not 0 <= depth <= len(self.blocks):
+            raise ValueError(
+                f"layer {layer} does not exist: choose from -1, the last, to"
+                f" {-1 - len(self.blocks)}, before the first block"
+            )
         tokens = self.stem(pixels)
         if tokens.shape[1] != len(self.place) - 1:
             raise ValueError(
@@ -149,7 +163,7 @@ class ImageEncoder(nn.Module):
                 f" {len(self.place) - 1}; resize the pictures to the model's size"
             )
         x = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1) + self.place
-        x, weights = through(self.blocks, self.norm_in(x))
+        x, weights = through(self.blocks[:depth], self.norm_in(x))
         return Encoded(self.norm_out(x[:, 0]), x, weights)
 
 

@@ -1,4 +1,4 @@
-"""From a decoder's next-token logits to a text: greedy, beam search, nucleus sampling.
+"""From a decoder's next-token logits to a text: greedy, beam search, nucleus sampling, in a stream.
 
 A decoder is given as step(ids, cache): ids (B, T) are the tokens that it has not read yet, cache
 what it keeps of those that it has, None at first; it gives the logits (B, V) of the token that
@@ -9,7 +9,7 @@ B texts, T tokens, V vocabulary. Holtzman et al. 2020 for the nucleus. Book: bli
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -29,10 +29,58 @@ class Generated(NamedTuple):
     log_prob: Tensor
 
 
+class Answer(NamedTuple):
+    """A text, the probability of it under the model, and what a reader should know, if anything."""
+
+    text: str
+    probability: float
+    note: str = ""
+
+
+def decode(decoding: str, step: Step, start: Tensor, max_length: int, **how: Any) -> Generated:
+    """Greedy, beam or nucleus, by name; how are its own settings."""
+    if decoding not in DECODINGS:
+        raise ValueError(
+            f"decoding {decoding!r} does not exist; choose from {', '.join(DECODINGS)}"
+        )
+    return DECODINGS[decoding](step, start, max_length, **how)
+
+
+@torch.no_grad()
+def stream(
+    step: Step,
+    start: Tensor,
+    max_length: int,
+    end: int = END,
+    pad: int = PAD,
+    choose: Callable[[Tensor], Tensor] = lambda log_prob: log_prob.argmax(1),
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tokens (B,) of each step as they are made, and their log probabilities (B,).
+
+    A text that has ended goes on with padding of log probability 0. choose picks the tokens from
+    the logarithms of all probabilities, (B, V) to (B,); the most probable ones where it is left
+    out.
+    """
+    _check_length(max_length)
+    going = torch.ones(len(start), dtype=torch.bool, device=start.device)
+    ids, cache = start, None
+    for _ in range(max_length):
+        logits, cache = step(ids, cache)
+        known = logits.float().log_softmax(1)
+        token = choose(known)
+        log_prob = known.gather(1, token[:, None])[:, 0] * going
+        token = token.masked_fill(~going, pad)
+        yield token, log_prob
+        going = going & (token != end)
+        if not going.any():
+            return
+        ids = token[:, None]
+
+
 @torch.no_grad()
 def greedy(step: Step, start: Tensor, max_length: int, end: int = END, pad: int = PAD) -> Generated:
     """Always the most probable token, from start (B, S) on, for at most max_length tokens."""
-    return _one_by_one(step, start, max_length, end, pad, lambda log_prob: log_prob.argmax(1))
+    return _whole(stream(step, start, max_length, end, pad))
 
 
 @torch.no_grad()
@@ -61,7 +109,7 @@ def nucleus(
         place = torch.multinomial(prob.masked_fill(before >= top_p, 0), 1, generator=generator)
         return order.gather(1, place)[:, 0]
 
-    return _one_by_one(step, start, max_length, end, pad, draw)
+    return _whole(stream(step, start, max_length, end, pad, draw))
 
 
 @torch.no_grad()
@@ -135,29 +183,10 @@ def _divide(
     return kept, [one for one in over if one[0] > float("-inf")]
 
 
-def _one_by_one(
-    step: Step,
-    start: Tensor,
-    max_length: int,
-    end: int,
-    pad: int,
-    choose: Callable[[Tensor], Tensor],
-) -> Generated:
-    """Let choose pick each token from the logarithms of the probabilities, (B, V) to (B,)."""
-    _check_length(max_length)
-    going = torch.ones(len(start), dtype=torch.bool, device=start.device)
-    log_prob = torch.zeros(len(start), device=start.device)
-    made, ids, cache = [], start, None
-    while going.any() and len(made) < max_length:
-        logits, cache = step(ids, cache)
-        known = logits.float().log_softmax(1)
-        token = choose(known)
-        log_prob += known.gather(1, token[:, None])[:, 0] * going
-        token = token.masked_fill(~going, pad)
-        made.append(token)
-        going = going & (token != end)
-        ids = token[:, None]
-    return Generated(torch.stack(made, 1), log_prob)
+def _whole(made: Iterator[tuple[Tensor, Tensor]]) -> Generated:
+    """All that a stream gives."""
+    tokens, log_probs = zip(*made, strict=True)
+    return Generated(torch.stack(tokens, 1), torch.stack(log_probs).sum(0))
 
 
 def _pick(cache: Any, rows: Tensor) -> Any:
@@ -174,3 +203,10 @@ def _pick(cache: Any, rows: Tensor) -> Any:
 def _check_length(max_length: int) -> None:
     if max_length < 1:
         raise ValueError(f"max_length {max_length} is not 1 or more; it counts the tokens to make")
+
+
+DECODINGS: dict[str, Callable[..., Generated]] = {
+    "greedy": greedy,
+    "beam": beam,
+    "nucleus": nucleus,
+}

@@ -95,6 +95,9 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
+ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}  # as a config calls them
+
+
 class Block(nn.Module):
     """One layer of a transformer: look at the other tokens, then think about it, token by token.
 

@@ -7,6 +7,7 @@ opens with transformers.AutoTokenizer too.
 
     tokenizer = load()
     ids, mask = tokenizer.batch(["a red cube", "빨간 정육면체"])  # (B, T) and (B, T)
+    ids, told = tokenizer.chat([{"role": "user", "content": "Is there a cube?"}])
 
 B texts, T tokens of the longest, V the size of the vocabulary.
 
@@ -15,12 +16,17 @@ Gage 1994, Sennrich et al. 2016, Radford et al. 2019. Book: concepts/processing.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import tokenizers
 import torch
+from jinja2 import Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
@@ -46,12 +52,35 @@ TIDY = (normalizers.Strip(), normalizers.Lowercase(), normalizers.NFC())
 
 SHIPPED = Path(__file__).parent / "weights" / "tokenizer"
 
+ROLES = ("user", "assistant")
+# How a conversation is written, in jinja, as transformers' apply_chat_template reads it.
+TEMPLATE = (
+    "<start>{% for message in messages %}<{{ message.role }}>"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message.role == 'assistant' %}<end>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+Message = Mapping[str, Any]  # role, and content: a text, or parts of type "text" and "image"
+
+
+class Chat(NamedTuple):
+    """A conversation as ids (T,), and told (T,), True at what the assistant says."""
+
+    ids: Tensor
+    told: Tensor
+
 
 class Tokenizer:
-    """A trained vocabulary; train() makes one, load() opens one."""
+    """A trained vocabulary; train() makes one, load() opens one.
 
-    def __init__(self, library: tokenizers.Tokenizer) -> None:
-        self.library = library
+    template is that of conversations.
+    """
+
+    def __init__(self, library: tokenizers.Tokenizer, template: str = TEMPLATE) -> None:
+        self.library, self.template = library, template
         self.library.encode_special_tokens = True  # "<end>" in somebody's text is five letters
 
     def __len__(self) -> int:
@@ -97,6 +126,38 @@ class Tokenizer:
             own[: len(row)] = torch.tensor(row)
         return ids, ids != PAD
 
+    def chat(self, messages: Sequence[Message], reply: bool = True, image_tokens: int = 1) -> Chat:
+        """A conversation, written as the template says; with reply, the assistant is to speak next.
+
+        The place of a picture is taken by so many image tokens. What people say can't become a
+        special token, whatever it holds. Raises ValueError for a role or part that is not known.
+        """
+        said: list[tuple[str, bool]] = []  # what was said, and whether by the assistant
+
+        def kept(text: str, role: str) -> str:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} is not a text; pass a str")
+            said.append((text, role == "assistant"))
+            return chr(_SAID + len(said) - 1)  # a letter of private use stands for it
+
+        text = _written(self.template).render(
+            messages=[_with(message, kept) for message in messages], add_generation_prompt=reply
+        )
+        rows, told, last = [], [], False
+        for piece in filter(None, _PIECES.split(text)):
+            if piece in SPECIALS:
+                own = [SPECIALS.index(piece)] * (image_tokens if piece == SPECIALS[IMAGE] else 1)
+                by = last and own == [END]
+            elif _SAID <= ord(piece[0]) < _SAID + len(said):
+                what, by = said[ord(piece[0]) - _SAID]
+                own = self.encode(what)[1:-1]
+            else:
+                own, by = self.encode(piece)[1:-1], False
+            last = by
+            rows += own
+            told += [by] * len(own)
+        return Chat(torch.tensor(rows), torch.tensor(told, dtype=torch.bool))
+
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """The text of some ids, without special tokens; bytes that are no text become U+FFFD."""
         if isinstance(ids, Tensor) and ids.dim() != 1:
@@ -117,6 +178,7 @@ class Tokenizer:
                 special for i, special in enumerate(SPECIALS) if i not in roles.values()
             ],
             "clean_up_tokenization_spaces": False,
+            "chat_template": self.template,
         }
         (folder / "tokenizer.json").write_text(self.library.to_str(pretty=True) + "\n", "utf8")
         (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1) + "\n", "utf8")
@@ -179,7 +241,9 @@ def load(folder: str | Path = SHIPPED) -> Tokenizer:
     found = tuple(library.id_to_token(i) for i in range(len(SPECIALS)))
     if found != SPECIALS:
         raise ValueError(f"{path} begins with {found[:3]}, not with the book's special tokens")
-    return Tokenizer(library)
+    about = Path(folder) / "tokenizer_config.json"
+    own = json.loads(about.read_text("utf8")).get("chat_template") if about.is_file() else None
+    return Tokenizer(library, own or TEMPLATE)
 
 
 def _byte_letters() -> Iterator[tuple[str, int]]:
@@ -207,3 +271,33 @@ def _readable(data: bytes) -> Iterator[str]:
             length = 1
             yield f"<{data[0]:02X}>"
         data = data[length:]
+
+
+_SAID = 0xF0000  # the first letter of a plane of private use
+_PIECES = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + "|[\U000f0000-\U000ffffd])")
+
+
+@functools.cache
+def _written(template: str) -> Template:
+    """A template, ready to be filled, under the settings that transformers uses."""
+    return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+
+
+def _with(message: Message, kept: Callable[[str, str], str]) -> dict[str, Any]:
+    """A message whose texts are replaced by what kept gives for them."""
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        raise ValueError(f"role {role!r} does not exist; choose from {', '.join(ROLES)}")
+    if isinstance(content, str):
+        return {"role": role, "content": kept(content, role)}
+    if not isinstance(content, Sequence):
+        raise ValueError(f"content {content!r} is neither a text nor a list of parts")
+    parts = []
+    for part in content:
+        if part.get("type") not in ("text", "image"):
+            raise ValueError(
+                f"a part of type {part.get('type')!r} is not known; choose from text, image"
+            )
+        is_text = part["type"] == "text"
+        parts.append({**part, "text": kept(part.get("text"), role)} if is_text else part)
+    return {"role": role, "content": parts}

@@ -18,7 +18,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import TqdmWarning, tqdm
 
 from vlmbook import folders
@@ -176,6 +177,57 @@ def multitask(
     if "vqa" in shares:
         parts["vqa"] = _per_token(out.answer, out.answered)
     return sum(shares[task] * part for task, part in parts.items())
+
+
+def instructed(forward: Callable, batch: Any) -> Tensor:
+    """LLaVA's loss on a llava.Batch: the next token, of what the assistant says alone."""
+    return _per_token(*forward(batch))
+
+
+def ahead(
+    batch: Callable[[int, slice], Any], steps: int, workers: int = 0
+) -> Callable[[int, slice], Any]:
+    """batch, made by so many processes ahead of the steps that will ask for it; 0 for none.
+
+    Worth it where a GPU would wait for scenes to be drawn.
+    """
+    if workers == 0:
+        return batch
+    made: dict[tuple[int, int], Iterator[tuple[int, Any]]] = {}
+
+    def next_one(step: int, part: slice) -> Any:
+        key = (part.start, part.stop)
+        if key not in made:
+            loader = DataLoader(
+                _Steps(batch, part),
+                batch_size=None,
+                sampler=range(step, steps),
+                num_workers=workers,
+                prefetch_factor=4,
+                worker_init_fn=_alone,
+            )
+            made[key] = iter(loader)
+        found, given = next(made[key])
+        if found != step:
+            raise ValueError(f"step {step} is asked for after step {found - 1}; go on in order")
+        return given
+
+    return next_one
+
+
+@dataclass
+class _Steps(Dataset):
+    """The batches of a process, as DataLoader takes them."""
+
+    batch: Callable[[int, slice], Any]
+    part: slice
+
+    def __getitem__(self, step: int) -> tuple[int, Any]:
+        return step, self.batch(step, self.part)
+
+
+def _alone(worker: int) -> None:
+    torch.set_num_threads(1)
 
 
 def _per_token(logits: Tensor, ids: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ Li et al. 2022. Book: blip.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,18 +20,14 @@ from torch import Tensor, nn
 
 from vlmbook import generate
 from vlmbook.blip.config import Config
-from vlmbook.encoders import ConvStem, Encoded, ImageEncoder, PatchStem, Prepare
+from vlmbook.encoders import Encoded, ImageEncoder, Prepare, stem
+from vlmbook.generate import Answer
 from vlmbook.grounded import GroundedText, Read
 from vlmbook.losses import mined_negatives
 from vlmbook.tokenizer import EN, KO, Tokenizer
 
 MAX_SCALE = 100.0
 LANGUAGES = {"en": EN, "ko": KO}
-DECODINGS: dict[str, Callable[..., generate.Generated]] = {
-    "greedy": generate.greedy,
-    "beam": generate.beam,
-    "nucleus": generate.nucleus,
-}
 TASKS = ("itc", "itm", "lm", "vqa")
 HEADS = ("ITC", "ITM", "LM")
 
@@ -73,14 +69,6 @@ class Outputs(NamedTuple):
     said: Tensor | None
     answer: Tensor | None
     answered: Tensor | None
-
-
-class Answer(NamedTuple):
-    """A text, the probability of it under the model, and what a reader should know, if anything."""
-
-    text: str
-    probability: float
-    note: str = ""
 
 
 class Blip(nn.Module):
@@ -169,10 +157,6 @@ class Blip(nn.Module):
 
         decoding is "greedy", "beam" or "nucleus", and how its own settings; see generate.
         """
-        if decoding not in DECODINGS:
-            raise ValueError(
-                f"decoding {decoding!r} does not exist; choose from {', '.join(DECODINGS)}"
-            )
         most = self.config.max_tokens - prompt.shape[1]
         if not 1 <= max_length <= most:
             raise ValueError(
@@ -180,7 +164,8 @@ class Blip(nn.Module):
             )
         special = {"end": self.config.end, "pad": self.config.pad}
         step = self.next_token(context, context_mask)
-        return DECODINGS[decoding](step, prompt.to(self.device), max_length, **special, **how)
+        start = prompt.to(self.device)
+        return generate.decode(decoding, step, start, max_length, **special, **how)
 
     def next_token(self, context: Tensor, context_mask: Tensor | None = None) -> generate.Step:
         """The decoder, looking at a context (B, K, D), as generate's functions take it."""
@@ -418,11 +403,8 @@ class Blip(nn.Module):
 def build(config: Config, **constants: Any) -> Blip:
     """A Blip with new weights; constants are the mean and std of Prepare."""
     width = config.image_width
-    stem = (
-        ConvStem(config.patch, width) if config.stem == "conv" else PatchStem(config.patch, width)
-    )
     image = ImageEncoder(
-        stem,
+        stem(config.stem, config.patch, width),
         (config.size // config.patch) ** 2,
         width,
         config.image_depth,
