@@ -49,11 +49,11 @@ class Stage:
 SEED = 0  # of the weights
 EYE = "clip-mini"
 PRESET, NUM_OBJECTS = "full", (1, 2, 3, (1, 3))  # of the scenes of a step, in turns
-SETTINGS = train.Settings(steps=2500, batch=256, warm_up=200, precision="bf16")
+SETTINGS = train.Settings(steps=1500, batch=256, warm_up=200, precision="bf16")
 STAGES = {
     "text": Stage(SETTINGS, ("text",), 0.3, 10),
-    "align": Stage(replace(SETTINGS, steps=1000, rate=2e-3, warm_up=50), ("projector",), 1.0, 11),
-    "instruct": Stage(replace(SETTINGS, steps=7500), ("projector", "text"), 0.3, 12),
+    "align": Stage(replace(SETTINGS, steps=600, rate=2e-3, warm_up=50), ("projector",), 1.0, 11),
+    "instruct": Stage(replace(SETTINGS, steps=5800), ("projector", "text"), 0.3, 12),
 }
 NUM_TURNS = 4  # questions in a conversation, or fewer
 KEEP_EVERY = 500
