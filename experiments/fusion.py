@@ -4,9 +4,10 @@
 
 Symbolic models of one width learn to answer seven families of questions about scenes of two to four
 objects. They differ in the joint between words and objects (vlmbook.fusion), and have the same
-number of weights within five percent; learnt tokens are tried in several numbers. Every answer to
-every test question is kept, one character each, for the place of the answer in symbolic.ANSWERS.
-Writes vlmbook/results/fusion.json. Two hours on one core. Book: attention/fusion.md.
+number of weights within five percent; learnt tokens are tried in several numbers, and some joints
+again for four times as long. Every answer to every test question is kept, one character each, for
+the place of the answer in symbolic.ANSWERS. Writes vlmbook/results/fusion.json. Four hours on one
+core. Book: attention/fusion.md.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ NUM_TRAIN, NUM_TEST = 10_000, 500  # scenes, and questions of each family
 WIDTH, HEADS, STEPS, RATE = 64, 4, 3000, 1e-3
 FIRST_ANSWER = 48  # the code of the character "0": answers are kept as one character each
 COUNTS = (1, 2, 4, 8)  # of learnt tokens
+# Tried again for so many times as many steps, with the first seeds.
+LONGER = (
+    "concatenation",
+    "cross-attention",
+    "gated cross-attention",
+    "4 resampled tokens",
+    "4 query tokens",
+)
+TIMES, LONGER_SEEDS = 4, 3
 
 
 class Late(nn.Module):
@@ -160,8 +170,8 @@ def answered(model: Reader, data: symbolic.Questions) -> str:
 def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is trained with a seed."""
 
-    def made(name: str) -> dict[str, Any]:
-        model, losses = learn(name, seed, settings)
+    def made(name: str, times: int = 1) -> dict[str, Any]:
+        model, losses = learn(name, seed, replace(settings, steps=times * settings.steps))
         parts = torch.tensor(losses).split(max(1, len(losses) // 20))
         record = {
             "answers": answered(model.eval(), test()),
@@ -172,7 +182,10 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
             record["gates"] = [[round(g, 4) for g in at.gates.tolist()] for at in model.joint.looks]
         return record
 
-    return {name: functools.partial(made, name) for name in joints()}
+    found = {name: functools.partial(made, name) for name in joints()}
+    if seed < LONGER_SEEDS:
+        found |= {f"{name}, longer": functools.partial(made, name, TIMES) for name in LONGER}
+    return found
 
 
 if __name__ == "__main__":
@@ -180,6 +193,8 @@ if __name__ == "__main__":
         "fusion",
         runs,
         STEPS,
+        scenes=NUM_TRAIN,
+        times=TIMES,
         questions=[q.text for _, q in items()],
         answers=[q.answer for _, q in items()],
         families=[q.family for _, q in items()],

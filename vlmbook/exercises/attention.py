@@ -425,6 +425,145 @@ RELEVANT = Exercise(
     ),
 )
 
+
+# --- attention/fusion.md --------------------------------------------------------------------------
+
+
+def _gated(x: Tensor, added: Tensor, gate: Tensor) -> Tensor:
+    return x + gate.tanh() * added
+
+
+GATED = Exercise(
+    right=_gated,
+    trials=lambda: [
+        (_random(2, 3, 4), _random(2, 3, 4, seed=1), torch.tensor(0.0)),
+        (_random(1, 2, 4, seed=2), _random(1, 2, 4, seed=3), torch.tensor(0.7)),
+        (_random(1, 2, 4, seed=4), _random(1, 2, 4, seed=5), torch.tensor(-2.0)),
+    ],
+    mistakes=(
+        Mistake(
+            "sigmoid",
+            lambda x, added, gate: x + gate.sigmoid() * added,
+            "a sigmoid is one half at 0, so the stream is changed from the first step on.",
+        ),
+        Mistake(
+            "no tanh",
+            lambda x, added, gate: x + gate * added,
+            "the gate itself is multiplied, and can grow without bound. Take its tanh.",
+        ),
+        Mistake(
+            "a mixture",
+            lambda x, added, gate: (1 - gate.tanh()) * x + gate.tanh() * added,
+            "the stream is faded out as the look comes in. It should stay, and the look be added.",
+        ),
+        Mistake(
+            "the stream is gated",
+            lambda x, added, gate: gate.tanh() * (x + added),
+            "the stream is multiplied as well: at 0 nothing is left of it.",
+        ),
+        Mistake(
+            "the look is squashed",
+            lambda x, added, gate: x + (gate * added).tanh(),
+            "the tanh should hold the gate alone, not what is added.",
+        ),
+    ),
+)
+
+
+def _pairs(text: int, image: int, few: int) -> list[int]:
+    return [(text + image) ** 2, text * (text + image), few * (few + image)]
+
+
+PAIRS = Exercise(
+    right=_pairs,
+    trials=lambda: [(64, 576, 32), (5, 7, 2)],
+    mistakes=(
+        Mistake(
+            "words don't read",
+            lambda text, image, few: [(text + image) ** 2, text * image, few * (few + image)],
+            "in the second, words look at the picture but don't read each other.",
+        ),
+        Mistake(
+            "learnt tokens are alone",
+            lambda text, image, few: [(text + image) ** 2, text * (text + image), few * image],
+            "in the third, learnt tokens look at the picture but not at each other.",
+        ),
+        Mistake(
+            "two squares",
+            lambda text, image, few: [
+                text**2 + image**2,
+                text * (text + image),
+                few * (few + image),
+            ],
+            "in the first, words and image tokens don't look at each other.",
+        ),
+        Mistake(
+            "the picture reads too",
+            lambda text, image, few: [
+                (text + image) ** 2,
+                text**2 + 2 * text * image,
+                few * (few + image),
+            ],
+            "in the second, the picture looks back at the words. It stays what it is.",
+        ),
+        Mistake(
+            "sums",
+            lambda text, image, few: [text + image, text + image, few + image],
+            "those are tokens. Each of those that look is compared with each that is looked at.",
+        ),
+    ),
+)
+
+
+def _resample(queries: Tensor, image: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    both = torch.cat([image, queries])
+    return queries + _attend(queries @ query, both @ key, both @ value)
+
+
+def _looked(queries: Tensor, context: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    return _attend(queries @ query, context @ key, context @ value)
+
+
+RESAMPLE = Exercise(
+    right=_resample,
+    trials=lambda: [
+        (_random(2, 4), _random(5, 4, seed=1), *_random(3, 4, 4, seed=2)),
+        (_random(3, 4, seed=3), _random(2, 4, seed=4), *_random(3, 4, 4, seed=5)),
+    ],
+    mistakes=(
+        Mistake(
+            "the picture alone",
+            lambda q, image, *w: q + _looked(q, image, *w),
+            "learnt tokens look at the picture alone. They should look at each other, too.",
+        ),
+        Mistake(
+            "each other alone",
+            lambda q, image, *w: q + _looked(q, q, *w),
+            "learnt tokens look at each other alone, and never at the picture.",
+        ),
+        Mistake(
+            "nothing is added to",
+            lambda q, image, *w: _looked(q, torch.cat([image, q]), *w),
+            "what is found replaces the learnt tokens. It should be added to them.",
+        ),
+        Mistake(
+            "two softmaxes",
+            lambda q, image, *w: q + _looked(q, image, *w) + _looked(q, q, *w),
+            "picture and learnt tokens each have a softmax of their own. They should share one.",
+        ),
+        Mistake(
+            "not scaled",
+            lambda q, image, *w: (
+                q
+                + ((q @ w[0]) @ (torch.cat([image, q]) @ w[1]).T).softmax(1)
+                @ (torch.cat([image, q]) @ w[2])
+            ),
+            "the scores are not divided by the root of the width.",
+        ),
+    ),
+)
+
+
 EXERCISES = {
     "attend": ATTEND,
     "prefix": PREFIX,
@@ -433,4 +572,7 @@ EXERCISES = {
     "points": POINTS,
     "roll": ROLL,
     "relevant": RELEVANT,
+    "gated": GATED,
+    "pairs": PAIRS,
+    "resample": RESAMPLE,
 }
