@@ -18,6 +18,7 @@ import torch
 
 from vlmbook import blip, checkpoint, evaluate, retrieval, tokenizer, train, world
 from vlmbook.world.language import template_names
+from vlmbook.world.language.facts import Thing
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "tokenizer.py"
@@ -290,8 +291,10 @@ def gone_on(monkeypatch, tmp_path, capsys, small_training):
         model, told = checkpoint.load(out)[0], checkpoint.run_of(out)
         assert json.loads(capsys.readouterr().out) == told
         assert told["seconds"] == 1000 * len(folders)  # nothing was trained again
-        plans = told["stages"] if "stages" in told else [told["plan"]]
-        for progress, plan, loss in zip(before, plans, np.ravel(told["loss"]), strict=True):
+        plans, losses = told.get("stages", [told.get("plan")]), told["loss"]
+        if isinstance(plans, dict):  # stages with names
+            plans, losses = plans.values(), list(losses.values())
+        for progress, plan, loss in zip(before, plans, np.ravel(losses), strict=True):
             assert plan["settings"] == progress["settings"]
             assert plan["settings"]["precision"] == "bf16"
             assert loss == pytest.approx(sum(progress["loss"]) / 2, abs=1e-4)
@@ -448,3 +451,85 @@ def test_blip_mini_goes_on_is_measured_and_saved(gone_on):
     eye = checkpoint.load("clip-mini")[0].image.state_dict()
     for name, value in model.image.state_dict().items():  # two steps take it nowhere else
         torch.testing.assert_close(value, eye[name], atol=0.01, rtol=0.05)
+
+
+LLAVA = ROOT / "recipes" / "llava_mini.py"
+
+
+@pytest.fixture(scope="module")
+def llava_mini():
+    return runpy.run_path(str(LLAVA))
+
+
+def stage_of(llava_mini, name):
+    """A stage with six scenes a step."""
+    return replace(llava_mini["STAGES"][name], settings=train.Settings(steps=9, batch=6))
+
+
+@pytest.mark.parametrize("name", ["text", "align", "instruct"])
+def test_a_step_of_llava_mini_is_the_same_in_pieces(llava_mini, name):
+    def draw(step, start, stop):
+        given = llava_mini["batch"](step, slice(start, stop), stage_of(llava_mini, name), BOOK)
+        rows = [ids[ids != tokenizer.PAD].tolist() for ids in given.ids]
+        said = [t[i != tokenizer.PAD].tolist() for i, t in zip(given.ids, given.told, strict=True)]
+        return rows, said, given.pixels
+
+    whole, parts = draw(3, 0, 6), [draw(3, *ends) for ends in ((0, 2), (2, 6))]
+    for n in (0, 1):
+        assert whole[n] == [row for part in parts for row in part[n]]
+    if name == "text":
+        assert whole[2] is None and all(map(all, whole[1]))
+        assert not any(tokenizer.IMAGE in row for row in whole[0])
+    else:
+        assert torch.equal(whole[2], torch.cat([part[2] for part in parts]))
+        assert [row.count(tokenizer.IMAGE) for row in whole[0]] == [64] * 6
+    assert draw(4, 0, 6)[0] != whole[0]
+
+
+def test_what_llava_mini_is_told_is_true_of_the_scene(llava_mini):
+    stage, kinds = stage_of(llava_mini, "instruct"), set()
+    instructions = {text for pairs in llava_mini["DESCRIBE"].values() for text, _ in pairs}
+    for scene in world.sample(150, "full", "train", 12, num_objects=(1, 3)):
+        messages = llava_mini["conversation"](scene, stage.describes)
+        assert messages == llava_mini["conversation"](scene, stage.describes)
+        assert [m["role"] for m in messages] == ["user", "assistant"] * (len(messages) // 2)
+        assert messages[0]["content"][0] == {"type": "image"}
+        texts = [messages[0]["content"][1]["text"], *(m["content"] for m in messages[1:])]
+        for question, answer in zip(texts[::2], texts[1::2], strict=True):
+            language = "ko" if any("가" <= c <= "힣" for c in question) else "en"
+            if question in instructions:
+                kinds.add("describe")
+                assert not world.parse(answer, language).errors(scene)
+            elif "not there" in question or "없는 것은" in question:
+                kinds.add("missing")
+                assert answer in question
+                there = {world.phrase(Thing(o.shape, o.color), language) for o in scene.objects}
+                assert answer not in there and any(thing in question for thing in there)
+            else:
+                kinds.add("ask")
+    assert kinds == {"describe", "missing", "ask"}
+
+
+def test_told_alone_a_caption_stands_for_the_picture(llava_mini):
+    stage = stage_of(llava_mini, "text")
+    for scene in world.sample(20, "full", "train", 10, num_objects=(1, 3)):
+        first = llava_mini["conversation"](scene, stage.describes, True)[0]["content"][0]["text"]
+        language = "ko" if any("가" <= c <= "힣" for c in first) else "en"
+        facts = world.parse(first, language)
+        assert not facts.errors(scene) and len(facts.things) == len(scene)
+
+
+def test_llava_mini_goes_on_is_saved_and_measured_again(gone_on, monkeypatch):
+    model, told = gone_on(LLAVA, (evaluate, "scene_graph"), ["text", "align", "instruct"])
+    assert (told["scenes"], told["eye"]) == (24, "clip-mini")
+    assert told["seeds"] == [0, 10, 11, 12] and set(told["loss"]) == {"text", "align", "instruct"}
+    assert len(told["measured"]) == 24 and told["parameters"] < 7e6
+    eye = checkpoint.load("clip-mini")[0].image.state_dict()
+    for name, value in model.image.state_dict().items():
+        assert torch.equal(value, eye[name]), name  # frozen: not a bit has changed
+    before = Path("out/model.safetensors").read_bytes()
+    Path("out/run.json").write_text(json.dumps(told | {"measured": {}}), "utf8")
+    monkeypatch.setattr(sys, "argv", [str(LLAVA), "--measure", "--smoke", "--out", "out"])
+    runpy.run_path(str(LLAVA), run_name="__main__")
+    assert Path("out/model.safetensors").read_bytes() == before
+    assert json.loads(Path("out/run.json").read_text("utf8")) == told

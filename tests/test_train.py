@@ -501,3 +501,20 @@ def test_two_processes_go_on_stop_and_speak_as_one(two):
         assert found["uneven"] == "batch 5 can't be shared among 2 processes; try 4"
         assert "at step 1 is" in found["spoilt"] and "bad keeps step 1;" in found["spoilt"]
     assert "pairs/s" in two[0]["bar"] and two[1]["bar"] == ""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_drawn_ahead_are_the_same(workers):
+    def batch(step, part):
+        return torch.arange(6)[part] + 100 * step
+
+    draw = train.ahead(batch, 8, workers)
+    for step in range(3, 8):  # a run that goes on
+        assert torch.equal(draw(step, slice(2, 4)), batch(step, slice(2, 4)))
+
+
+def test_batches_drawn_ahead_come_in_order():
+    draw = train.ahead(lambda step, part: torch.zeros(1), 8, 1)
+    draw(0, slice(0, 1))
+    with pytest.raises(ValueError, match="step 5 is asked for after step 0"):
+        draw(5, slice(0, 1))

@@ -52,7 +52,7 @@ TIDY = (normalizers.Strip(), normalizers.Lowercase(), normalizers.NFC())
 
 SHIPPED = Path(__file__).parent / "weights" / "tokenizer"
 
-ROLES = ("user", "assistant")
+ROLES, PARTS = ("user", "assistant"), ("text", "image")
 # How a conversation is written, in jinja, as transformers' apply_chat_template reads it.
 TEMPLATE = (
     "<start>{% for message in messages %}<{{ message.role }}>"
@@ -135,8 +135,6 @@ class Tokenizer:
         said: list[tuple[str, bool]] = []  # what was said, and whether by the assistant
 
         def kept(text: str, role: str) -> str:
-            if not isinstance(text, str):
-                raise ValueError(f"{text!r} is not a text; pass a str")
             said.append((text, role == "assistant"))
             return chr(_SAID + len(said) - 1)  # a letter of private use stands for it
 
@@ -144,7 +142,7 @@ class Tokenizer:
             messages=[_with(message, kept) for message in messages], add_generation_prompt=reply
         )
         rows, told, last = [], [], False
-        for piece in filter(None, _PIECES.split(text)):
+        for piece in filter(str.strip, _PIECES.split(text)):
             if piece in SPECIALS:
                 own = [SPECIALS.index(piece)] * (image_tokens if piece == SPECIALS[IMAGE] else 1)
                 by = last and own == [END]
@@ -283,21 +281,34 @@ def _written(template: str) -> Template:
     return ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
 
 
-def _with(message: Message, kept: Callable[[str, str], str]) -> dict[str, Any]:
-    """A message whose texts are replaced by what kept gives for them."""
+def parts_of(message: Message) -> list[Mapping[str, Any]]:
+    """What a message holds, as parts; a text alone is one part.
+
+    Raises ValueError for a role or a type of part that is not known, and for what is no text.
+    """
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
         raise ValueError(f"role {role!r} does not exist; choose from {', '.join(ROLES)}")
     if isinstance(content, str):
-        return {"role": role, "content": kept(content, role)}
-    if not isinstance(content, Sequence):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list | tuple):
         raise ValueError(f"content {content!r} is neither a text nor a list of parts")
-    parts = []
     for part in content:
-        if part.get("type") not in ("text", "image"):
+        if part.get("type") not in PARTS:
             raise ValueError(
-                f"a part of type {part.get('type')!r} is not known; choose from text, image"
+                f"a part of type {part.get('type')!r} is not known; choose from {', '.join(PARTS)}"
             )
-        is_text = part["type"] == "text"
-        parts.append({**part, "text": kept(part.get("text"), role)} if is_text else part)
-    return {"role": role, "content": parts}
+        if part["type"] == "text" and not isinstance(part.get("text"), str):
+            raise ValueError(f"{part.get('text')!r} is not a text; pass a str")
+    return list(content)
+
+
+def _with(message: Message, kept: Callable[[str, str], str]) -> dict[str, Any]:
+    """A message whose texts are replaced by what kept gives for them."""
+    role, parts = message.get("role"), parts_of(message)
+    parts = [
+        {**part, "text": kept(part["text"], role)} if part["type"] == "text" else part
+        for part in parts
+    ]
+    is_text = isinstance(message["content"], str)
+    return {"role": role, "content": parts[0]["text"] if is_text else parts}

@@ -23,7 +23,7 @@ from vlmbook.encoders import ImageEncoder, Prepare, stem
 from vlmbook.generate import Answer
 from vlmbook.layers import ACTIVATIONS
 from vlmbook.llava.config import Config
-from vlmbook.tokenizer import Message, Tokenizer
+from vlmbook.tokenizer import Message, Tokenizer, parts_of
 
 PARTS = ("image", "projector", "text")
 
@@ -270,19 +270,12 @@ def build(config: Config, **constants: Any) -> Llava:
 
 def _places(messages: Sequence[Message]) -> int:
     """How many pictures a conversation speaks of."""
-    return sum(
-        part.get("type") == "image"
-        for message in messages
-        if not isinstance(message["content"], str)
-        for part in message["content"]
-    )
+    return sum(part["type"] == "image" for message in messages for part in parts_of(message))
 
 
-def _with_picture(messages: Sequence[Message]) -> list[Message]:
+def _with_picture(messages: Sequence[Message]) -> Sequence[Message]:
     """A conversation with a place for a picture before what is said first, where it has none."""
     if not messages or _places(messages):
-        return list(messages)
+        return messages
     first, *others = messages
-    said = first["content"]
-    parts = [{"type": "text", "text": said}] if isinstance(said, str) else list(said)
-    return [{**first, "content": [{"type": "image"}, *parts]}, *others]
+    return [{**first, "content": [{"type": "image"}, *parts_of(first)]}, *others]
