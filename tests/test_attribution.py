@@ -8,11 +8,13 @@ import torch.nn.functional as F
 import transformers
 from test_blip import BOOK, far_from_new, inputs, pair
 from test_clip import twins as clips
+from test_llava import pair as llavas
 from torch import nn
 
 from vlmbook import attribution, blip, clip, world
 from vlmbook.attribution import Layer, Target
 from vlmbook.attribution.theirs import of_transformers
+from vlmbook.llava import load_transformers as load_llava
 
 
 @pytest.fixture
@@ -331,6 +333,31 @@ def test_maps_of_answers_are_those_of_transformers():
     torch.testing.assert_close(other.grid, found.grid, atol=1e-5, rtol=1e-4)
     relevant = attribution.relevance(one).grid
     assert torch.isfinite(relevant).all() and relevant.std() > 0
+
+
+@pytest.mark.parametrize("method", attribution.METHODS)
+@pytest.mark.parametrize("how", [{}, {"layer": -1, "keep_class": True}], ids=str)
+def test_maps_of_llava_equal_those_of_transformers(method, how):
+    theirs, ours, words = llavas(**how)
+    load_llava(ours, theirs.state_dict())
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]},
+            {"role": "assistant", "content": "a red cube"}]  # fmt: skip
+    ids = words.chat(talk, False, ours.config.image_tokens).ids.repeat(2, 1)
+    word = attribution.find(words, ids, "red")
+    normalised = torch.randn(2, 3, 32, 32)
+    ours.prepare = nn.Identity()
+    found = attribution.METHODS[method](attribution.of_llava(ours, normalised, ids, word))
+    other = attribution.METHODS[method](of_transformers(theirs, normalised, ids, word=word))
+    torch.testing.assert_close(other.grid, found.grid, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other.tokens, found.tokens, atol=1e-5, rtol=1e-4)
+    assert found.grid.std() > 0
+
+
+def test_a_conversation_explained_keeps_places_for_one_picture():
+    _, ours, words = llavas()
+    ids = words.chat([{"role": "user", "content": "what?"}]).ids[None]
+    with pytest.raises(ValueError, match=r"keeps \[0\] places .* should keep the 16 of one"):
+        attribution.of_llava(ours, torch.rand(1, 3, 32, 32), ids, torch.ones_like(ids).bool())
 
 
 def llava(strategy="default", layer=-2):

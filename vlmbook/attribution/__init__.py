@@ -34,7 +34,15 @@ from vlmbook.attribution.scores import (
     pointing,
     specific,
 )
-from vlmbook.attribution.target import Layer, Target, find, of_answer, of_blip, of_clip
+from vlmbook.attribution.target import (
+    Layer,
+    Target,
+    find,
+    of_answer,
+    of_blip,
+    of_clip,
+    of_llava,
+)
 from vlmbook.attribution.theirs import of_transformers
 
 __all__ = [
@@ -60,6 +68,7 @@ __all__ = [
     "of_answer",
     "of_blip",
     "of_clip",
+    "of_llava",
     "of_transformers",
     "parts",
     "pointing",

@@ -20,6 +20,7 @@ from vlmbook.blip import HEADS, Blip
 from vlmbook.clip import Clip
 from vlmbook.encoders import Encoded
 from vlmbook.grounded import Read
+from vlmbook.llava import Llava
 from vlmbook.tokenizer import PAD, Tokenizer
 
 Word = int | Tensor  # a token's place, or (B, T) bool, the places of a word
@@ -177,6 +178,44 @@ def of_answer(
         return score, layers + _reading(asked, text, image) + _reading(found, said, text)
 
     return Target(model.see, read, pixels, rows, lookers, image[1:], text, mask)
+
+
+def of_llava(
+    model: Llava, pixels: Tensor, ids: Tensor, told: Tensor, mask: Tensor | None = None
+) -> Target:
+    """LLaVA's log p of those tokens of conversations (B, T) that told (B, T) marks.
+
+    Each conversation keeps places for one picture, in all at the same place; mask (B, T) is True at
+    text, left out where nothing is padded. A token is read off where the one before it stands.
+    """
+    mask = torch.ones_like(told) if mask is None else mask
+    pictured = ids == model.config.image
+    if not (pictured == pictured[:1]).all() or pictured[0].sum() != model.config.image_tokens:
+        raise ValueError(
+            f"a conversation keeps {pictured.sum(1).tolist()} places for image tokens; each should"
+            f" keep the {model.config.image_tokens} of one picture, in all at the same place"
+        )
+    image = torch.arange(len(model.image.place))
+    patches = image if model.config.keep_class else image[1:]
+    places = len(image) + torch.arange(ids.shape[1])
+    places[pictured[0]] = patches
+    told = told & ~pictured
+    told[:, 0] = False
+    rows = torch.zeros(len(ids), len(image) + ids.shape[1], dtype=torch.bool)
+    rows[:, places[:-1]] |= told[:, 1:]
+
+    def see(pixels: Tensor) -> Encoded:
+        return model.image(model.prepare(pixels), model.config.layer)
+
+    def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
+        feats = model.projector(seen.feats[:, -len(patches) :])
+        out = model.read(ids, feats, shown(mask, erased))
+        log_p = model.text.next_logits(out.feats[:, :-1]).log_softmax(-1)
+        score = (log_p.gather(2, ids[:, 1:, None])[..., 0] * told[:, 1:]).sum(1)
+        layers = [Layer(w, image, image) for w in seen.weights]
+        return score, layers + [Layer(w, places, places) for w in out.weights]
+
+    return Target(see, read, pixels, rows, rows, image[1:], places, mask)
 
 
 def shown(mask: Tensor, erased: Tensor | None) -> Tensor:
