@@ -106,7 +106,9 @@ def digits(values: Tensor) -> str:
 Runs = Callable[[int, train.Settings], dict[str, Callable[[], dict[str, Any]]]]
 
 
-def run(name: str, runs: Runs, steps: int = 1500, **about: Any) -> None:
+def run(
+    name: str, runs: Runs, steps: int = 1500, seeds: Sequence[int] = SEEDS, **about: Any
+) -> None:
     """Do all runs of all seeds, and write vlmbook/results/<name>.json.
 
     runs(seed, settings) names what is to be trained, and how; each gives a record, {key: value}.
@@ -126,7 +128,7 @@ def run(name: str, runs: Runs, steps: int = 1500, **about: Any) -> None:
     settings, kept = replace(SETTINGS, steps=steps), _kept(name)
     models: dict[str, dict[str, list]] = {}
     seconds = 0.0
-    for seed in SEEDS:
+    for seed in seeds:
         for what, make in runs(seed, settings).items():
             path = kept / f"{seed} {what}.json"
             if not path.is_file():
@@ -139,7 +141,7 @@ def run(name: str, runs: Runs, steps: int = 1500, **about: Any) -> None:
             seconds += record.pop("seconds")
             for key, value in record.items():
                 models.setdefault(what, {}).setdefault(key, []).append(value)
-    found = checkpoint.provenance(SEEDS) | {"seconds": round(seconds), "steps": steps}
+    found = checkpoint.provenance(seeds) | {"seconds": round(seconds), "steps": steps}
     found |= {"batch": settings.batch, "scenes": NUM_TRAIN, **about, "models": models}
     (RESULTS / f"{name}.json").write_text(json.dumps(found) + "\n", "utf8")
     shutil.rmtree(kept)

@@ -4,8 +4,8 @@
 
 Symbolic models of one width learn to answer seven families of questions about scenes of two to four
 objects. They differ in the joint between words and objects (vlmbook.fusion), and have the same
-number of weights within five percent; learnt tokens are tried in several numbers, and some joints
-again for four times as long. Every answer to every test question is kept, one character each, for
+number of weights within five percent; learnt tokens are tried in several numbers, and
+cross-attention again for four times as long. Every answer to every test question is kept, one character each, for
 the place of the answer in symbolic.ANSWERS. Writes vlmbook/results/fusion.json. Three hours on one
 core. Book: attention/fusion.md.
 """
@@ -34,7 +34,7 @@ WIDTH, HEADS, STEPS, RATE = 64, 4, 3000, 1e-3
 FIRST_ANSWER = 48  # the code of the character "0": answers are kept as one character each
 COUNTS = (1, 2, 4, 8)  # of learnt tokens
 # Tried again for so many times as many steps, with the first seeds.
-LONGER = ("cross-attention", "4 query tokens")
+LONGER = ("cross-attention",)
 TIMES, LONGER_SEEDS = 4, 3
 
 

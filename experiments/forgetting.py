@@ -1,0 +1,147 @@
+"""What a language model forgets when it learns to look, by how looking is put into it.
+
+    python experiments/forgetting.py [--smoke]
+
+Language models that have learnt to speak of scenes that they are told about (small_llava.py) learn
+to speak of pictures: through a projector, or by cross-attention between their layers, behind gates
+that are closed at first or open. Their own weights are frozen or learn along. Each is measured on
+pictures, and on the texts that it knew before. Writes vlmbook/results/forgetting.json. An hour on
+one core. Book: llava.md.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import dual
+import llava_mini
+import small_llava as small
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlmbook import evaluate, fusion, generate, llava, tokenizer, train, world
+from vlmbook.decoder import Decoder, angles
+from vlmbook.encoders import causal_mask
+
+NUM, SIDE, OPEN = 12_000, 4, 3.0  # conversations; tokens a side; what an open gate holds
+NUM_TEXTS = 300
+ARMS = {
+    "projector, frozen": (None, False),
+    "projector, learning": (None, True),
+    "closed gates, frozen": (0.0, False),
+    "closed gates, learning": (0.0, True),
+    "open gates, frozen": (OPEN, False),
+    "open gates, learning": (OPEN, True),
+}
+
+
+class Looking(nn.Module):
+    """A decoder with a gated look at the picture before each of its layers; gate is what all gates
+    hold at first, and an open one stays.
+    """
+
+    def __init__(self, text: Decoder, seen: small.Seen, width: int, gate: float) -> None:
+        super().__init__()
+        size = text.token.embedding_dim
+        self.text, self.seen, self.project = text, seen, nn.Linear(width, size)
+        self.looks = nn.ModuleList(fusion.GatedLook(size, 4, 2 * size) for _ in text.blocks)
+        for look in self.looks:
+            nn.init.constant_(look.gates, gate)
+            look.gates.requires_grad_(gate == 0)
+
+    def read(self, ids: Tensor, image: Tensor) -> Tensor:
+        """ids (B, T) with the picture's tokens (B, N, D) in view, to feats (B, T, D)."""
+        text, num = self.text, ids.shape[1]
+        x = text.token(ids)
+        turn, causal = angles(0, num, text.each, text.theta, x), causal_mask(num, x.device)[None]
+        for block, look in zip(text.blocks, self.looks, strict=True):
+            x, _ = look(x, image, None)
+            x, _, _ = block(x, turn, causal)
+        return text.norm(x)
+
+    def see(self, feats: Tensor) -> Tensor:
+        """What the eye saw, (B, N + 1, C), to the picture's tokens (B, N, D)."""
+        return self.project(self.seen(feats, -1).feats[:, 1:])
+
+    def forward(self, batch: llava.Batch) -> tuple[Tensor, Tensor]:
+        """As Llava.forward; the conversations keep no places for pictures."""
+        logits = self.text.next_logits(self.read(batch.ids, self.see(batch.pixels))[:, :-1])
+        said = batch.told[:, 1:]
+        return logits[said], batch.ids[:, 1:][said]
+
+    @torch.no_grad()
+    def answer(self, feats: Tensor, questions: list[str], words: tokenizer.Tokenizer) -> list[str]:
+        """Short answers, one by one: nothing is kept from one token to the next."""
+        answers = []
+        for image, question in zip(self.see(feats).split(1), questions, strict=True):
+            prompt = words.chat([{"role": "user", "content": question}]).ids[None]
+
+            def step(ids: Tensor, read: Any, image: Tensor = image) -> tuple[Tensor, Any]:
+                ids = ids if read is None else torch.cat([read, ids], 1)
+                return self.text.next_logits(self.read(ids, image)[:, -1]), ids
+
+            answers.append(words.decode(generate.greedy(step, prompt, 8).ids[0]))
+        return answers
+
+
+@functools.cache
+def texts() -> list[Tensor]:
+    """Conversations about scenes that are told, not seen, as the language models knew them."""
+    scenes = world.sample(NUM_TEXTS, "full", "test", seed=2, num_objects=(1, 3))
+    return [
+        small.WORDS.chat(llava_mini.conversation(scene, 0.3, True), False).ids for scene in scenes
+    ]
+
+
+@torch.no_grad()
+def surprise(text: Decoder) -> float:
+    """Nats a token of those conversations, read by a language model alone."""
+    total = num = 0.0
+    for ids in texts():
+        logits = text.next_logits(text(text.token(ids[None])).feats[0, :-1])
+        total += F.cross_entropy(logits, ids[1:], reduction="sum").item()
+        num += len(ids) - 1
+    return total / num
+
+
+def made(gate: float | None, learns: bool, seed: int, settings: train.Settings) -> dict[str, Any]:
+    """A model of one arm, measured."""
+    seen = small.pictures(seed)
+    some = small.Pictures(seen.scenes[:NUM], seen.feats[:NUM])
+    torch.manual_seed(seed)
+    model = small.build(SIDE)
+    model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
+    before = surprise(model.text)
+    if gate is None:
+        model.learn("projector", *(["text"] if learns else []))
+        losses = small.learn(model, some, 0.0, settings, seed)
+        answers = small.answers(model)
+    else:
+        looking = Looking(model.text, model.image, model.config.image_width, gate)
+        looking.text.requires_grad_(learns)
+        losses = small.learn(looking, some, 0.0, settings, seed, tokens=0)
+        looking.eval()
+        asked = [q.text for _, q in small.items()]
+        answers = looking.answer(small.tested()[0], asked, small.WORDS)
+    right = evaluate.exact_match(answers, [q.answer for _, q in small.items()])
+    return {
+        "right": "".join(str(int(r)) for r in right),
+        "before": round(before, 4),
+        "after": round(surprise(model.text), 4),
+        "loss": small.last(losses),
+    }
+
+
+def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What is trained with a seed."""
+    settings = replace(small.SETTINGS, steps=settings.steps)
+    return {name: functools.partial(made, *arm, seed, settings) for name, arm in ARMS.items()}
+
+
+if __name__ == "__main__":
+    families = [q.family for _, q in small.items()]
+    dual.run("forgetting", runs, small.SETTINGS.steps, families=families)
