@@ -5,9 +5,9 @@
 Symbolic models of one width learn to answer seven families of questions about scenes of two to four
 objects. They differ in the joint between words and objects (vlmbook.fusion), and have the same
 number of weights within five percent; learnt tokens are tried in several numbers, and
-cross-attention again for four times as long. Every answer to every test question is kept, one character each, for
-the place of the answer in symbolic.ANSWERS. Writes vlmbook/results/fusion.json. Three hours on one
-core. Book: attention/fusion.md.
+cross-attention again for four times as long. Every answer to every test question is kept, one
+character each, for the place of the answer in symbolic.ANSWERS. Writes vlmbook/results/fusion.json.
+Three hours on one core. Book: attention/fusion.md.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class Llava(nn.Module):
                 f"{len(questions)} questions about {len(pixels)} pictures; pass one picture, or one"
                 " for each question"
             )
-        pixels = pixels.expand(len(questions), -1, -1, -1)
+        pixels = pixels.expand(len(questions), *pixels.shape[1:])
         asked = [[{"role": "user", "content": question}] for question in questions]
         return self.replies(pixels, asked, tokenizer, **{"max_length": 8, **how})
 
