@@ -82,14 +82,12 @@ class GroupedAttention(nn.Module):
         value = self._heads(self.value(x), self.groups)
         if memory is not None:
             key, value = torch.cat([memory[0], key], 2), torch.cat([memory[1], value], 2)
-        # The queries of a group's heads stand one after another, so that no key is copied for each.
-        times, num = self.heads // self.groups, x.shape[1]
-        if mask is not None:
-            mask = mask[:, None].repeat(1, 1, times, 1)
-        grouped = query.unflatten(1, (-1, times)).flatten(2, 3)  # (B, g, times * T, d)
-        mean, weights = (
-            found.unflatten(2, (times, num)).flatten(1, 2)  # (B, h, T, ...)
-            for found in attention(grouped, key, value, mask)
+        times = self.heads // self.groups
+        mean, weights = attention(
+            query,
+            key.repeat_interleave(times, 1),
+            value.repeat_interleave(times, 1),
+            None if mask is None else mask[:, None],
         )
         return self.out(mean.transpose(1, 2).flatten(2)), weights, (key, value)
 
