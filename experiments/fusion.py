@@ -191,6 +191,7 @@ if __name__ == "__main__":
         "fusion",
         runs,
         STEPS,
+        scenes=NUM_SCENES,
         trained_on=NUM_TRAIN * len(FAMILIES),
         times=TIMES,
         questions=[q.text for _, q in items()],
