@@ -233,6 +233,16 @@ def test_a_stream_gives_the_text_piece_by_piece(tiny, text):
     assert "".join(pieces) == model.chat(PIXELS[:1], [user(text)], words, max_length=12)
 
 
+def test_a_stream_never_gives_half_a_letter(tiny, monkeypatch):
+    model, words = tiny
+    ids = words.encode("뷁 a 쀍")[1:]
+    assert len(ids) > 6  # letters that training never met are several tokens
+    made = [(torch.tensor([i]), torch.zeros(1)) for i in ids]
+    monkeypatch.setattr(generate, "stream", lambda *given: iter(made))
+    pieces = list(model.stream(PIXELS[:1], [user("?")], words))
+    assert "".join(pieces) == "뷁 a 쀍" and not any("\ufffd" in piece for piece in pieces)
+
+
 def test_without_a_picture_it_is_a_language_model(tiny):
     model, words = tiny
     text = model.chat(None, [user("is there a cube?")], words, max_length=4)
