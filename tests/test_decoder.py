@@ -4,7 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlmbook.decoder import Decoder, GroupedAttention, SwiGLU, angles, rotate
+from vlmbook.decoder import (
+    Decoder,
+    GroupedAttention,
+    SwiGLU,
+    angles,
+    grouped_attention,
+    rotate,
+)
+from vlmbook.layers import attention
 
 SIZES = {"vocab_size": 50, "max_tokens": 32, "width": 24, "depth": 2, "heads": 6, "groups": 2}
 
@@ -63,6 +71,22 @@ def test_a_groups_heads_share_keys_and_values():
         for h in range(6)
     ]
     torch.testing.assert_close(out, layer.out(torch.cat(parts, -1)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_grouped_attention_is_attention_with_keys_repeated(masked):
+    query, (key, value) = torch.randn(2, 6, 5, 4), torch.randn(2, 2, 3, 7, 4).unbind()
+    key.requires_grad_()
+    mask = torch.rand(2, 5, 7) < 0.6 if masked else None
+    if masked:
+        mask[0, 1] = False  # one that may look at nothing
+    query, key, value = query, key[:, :2], value[:, :2]
+    mean, weights = grouped_attention(query, key, value, mask)
+    repeated = [x.repeat_interleave(3, 1) for x in (key, value)]
+    expected = attention(query, *repeated, None if mask is None else mask[:, None])
+    torch.testing.assert_close(mean, expected[0])
+    torch.testing.assert_close(weights, expected[1])
+    assert torch.autograd.grad(mean.sum(), weights)[0].abs().sum() > 0  # it is on the way
 
 
 def test_the_gate_decides_what_passes():

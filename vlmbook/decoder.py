@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook.encoders import causal_mask
-from vlmbook.layers import KeysValues, attention
+from vlmbook.layers import KeysValues
 
 
 class Decoded(NamedTuple):
@@ -53,6 +53,27 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + torch.cat([-second, first], -1) * sin
 
 
+def grouped_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """layers.attention of h heads, several of which share the keys and values of one of g groups.
+
+    query (B, h, T, d), key and value (B, g, K, d), mask (B or 1, T, K). The queries of a group are
+    put one after another, so that no key is copied for each head.
+    """
+    times, num = query.shape[1] // key.shape[1], query.shape[2]
+    grouped = query.unflatten(1, (-1, times)).flatten(2, 3)  # (B, g, times * T, d)
+    scores = grouped * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+    scores = scores.unflatten(2, (times, num)).flatten(1, 2)  # (B, h, T, K)
+    if mask is None:
+        weights = scores.softmax(-1)
+    else:
+        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
+        weights = scores.softmax(-1) * mask[:, None]
+    mean = weights.unflatten(1, (-1, times)).flatten(2, 3) @ value
+    return mean.unflatten(2, (times, num)).flatten(1, 2), weights
+
+
 class GroupedAttention(nn.Module):
     """Causal attention where several query heads share the keys and values of one group."""
 
@@ -82,13 +103,7 @@ class GroupedAttention(nn.Module):
         value = self._heads(self.value(x), self.groups)
         if memory is not None:
             key, value = torch.cat([memory[0], key], 2), torch.cat([memory[1], value], 2)
-        times = self.heads // self.groups
-        mean, weights = attention(
-            query,
-            key.repeat_interleave(times, 1),
-            value.repeat_interleave(times, 1),
-            None if mask is None else mask[:, None],
-        )
+        mean, weights = grouped_attention(query, key, value, mask)
         return self.out(mean.transpose(1, 2).flatten(2)), weights, (key, value)
 
     def _heads(self, x: Tensor, heads: int) -> Tensor:
