@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import dual
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from vlmbook.encoders import Encoded
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
 import llava_mini  # noqa: E402
 
-WORDS = tokenizer.load()
+WORDS = dual.WORDS
 NUM_PICTURES = 16_000
 SETTINGS = train.Settings(steps=600, batch=32, rate=2e-3, warm_up=30, precision="bf16")
 TEXT_STEPS = 1000
@@ -134,8 +135,7 @@ def learn(
     chats = told(seen.scenes, describes, model.config.image_tokens if tokens is None else tokens)
 
     def batch(step: int, part: slice) -> llava.Batch:
-        generator = torch.Generator().manual_seed(1_000_003 * seed + step)
-        rows = torch.randint(len(chats), (settings.batch,), generator=generator)[part].tolist()
+        rows = dual.rows_of(step, len(chats), settings.batch, seed)[part].tolist()
         ids, said = (
             nn.utils.rnn.pad_sequence(of, batch_first=True)
             for of in zip(*(chats[row] for row in rows), strict=True)

@@ -10,6 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor, nn
 
 Names = Sequence[tuple[str, str]]  # a piece of our name, and what they write for it
+# Inside a block of transformers' CLIP, which is also LLaVA's eye.
+CLIP_BLOCK: Names = (
+    (".norm1.", ".layer_norm1."),
+    (".norm2.", ".layer_norm2."),
+    (".attention.query.", ".self_attn.q_proj."),
+    (".attention.key.", ".self_attn.k_proj."),
+    (".attention.value.", ".self_attn.v_proj."),
+    (".attention.out.", ".self_attn.out_proj."),
+    (".mlp.0.", ".mlp.fc1."),
+    (".mlp.2.", ".mlp.fc2."),
+)
 
 
 def theirs(name: str, names: Names) -> str:

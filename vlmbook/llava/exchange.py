@@ -21,14 +21,7 @@ IMAGE = (
     ("image.norm_in.", "model.vision_tower.pre_layrnorm."),
     ("image.norm_out.", "model.vision_tower.post_layernorm."),
     ("image.blocks.", "model.vision_tower.encoder.layers."),
-    (".norm1.", ".layer_norm1."),
-    (".norm2.", ".layer_norm2."),
-    (".attention.query.", ".self_attn.q_proj."),
-    (".attention.key.", ".self_attn.k_proj."),
-    (".attention.value.", ".self_attn.v_proj."),
-    (".attention.out.", ".self_attn.out_proj."),
-    (".mlp.0.", ".mlp.fc1."),
-    (".mlp.2.", ".mlp.fc2."),
+    *renaming.CLIP_BLOCK,
 )
 TEXT = (
     ("projector.0.", "model.multi_modal_projector.linear_1."),

@@ -175,9 +175,7 @@ class Llava(nn.Module):
         """
         if not conversations:
             return []
-        prompt = self.prompts(conversations, tokenizer, 0 if pixels is None else len(pixels))
-        self._fits(prompt.shape[1], max_length)
-        step = self.next_token(prompt, None if pixels is None else self.see(pixels))
+        step, prompt = self._begin(pixels, conversations, tokenizer, max_length)
         made = generate.decode(
             decoding, step, prompt, max_length, end=self.config.end, pad=self.config.pad, **how
         )
@@ -201,9 +199,7 @@ class Llava(nn.Module):
         max_length: int = 64,
     ) -> Iterator[str]:
         """The same, greedily and piece by piece as it is made; the pieces together are the text."""
-        prompt = self.prompts([messages], tokenizer, 0 if pixels is None else len(pixels))
-        self._fits(prompt.shape[1], max_length)
-        step = self.next_token(prompt, None if pixels is None else self.see(pixels))
+        step, prompt = self._begin(pixels, [messages], tokenizer, max_length)
         ids, told = [], ""
         for token, _ in generate.stream(step, prompt, max_length, self.config.end, self.config.pad):
             ids.append(token.item())
@@ -228,13 +224,22 @@ class Llava(nn.Module):
         asked = [[{"role": "user", "content": question}] for question in questions]
         return self.replies(pixels, asked, tokenizer, **{"max_length": 8, **how})
 
-    def _fits(self, prompt: int, max_length: int) -> None:
-        if prompt + max_length > self.config.max_tokens:
+    def _begin(
+        self,
+        pixels: Tensor | None,
+        conversations: Sequence[Sequence[Message]],
+        tokenizer: Tokenizer,
+        max_length: int,
+    ) -> tuple[generate.Step, Tensor]:
+        """The decoder, about to go on with conversations about pictures, and its prompts (B, S)."""
+        prompt = self.prompts(conversations, tokenizer, 0 if pixels is None else len(pixels))
+        if prompt.shape[1] + max_length > self.config.max_tokens:
             raise ValueError(
-                f"a prompt of {prompt} tokens and {max_length} to make are more than the"
+                f"a prompt of {prompt.shape[1]} tokens and {max_length} to make are more than the"
                 f" {self.config.max_tokens} that this model reads; shorten the conversation, or"
                 " lower max_length"
             )
+        return self.next_token(prompt, None if pixels is None else self.see(pixels)), prompt
 
 
 def build(config: Config, **constants: Any) -> Llava:
