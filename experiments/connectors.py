@@ -32,7 +32,7 @@ def made(projector: str, side: int, seed: int, settings: train.Settings) -> dict
     model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
     model.learn("projector", "text")
     some = small.Pictures(seen.scenes[:NUM], seen.feats[:NUM])
-    losses = small.learn(model, some, 0.3, settings, seed)
+    losses = small.learn(model, some, small.DESCRIBES, settings, seed)
     return small.measure(model) | {"loss": small.last(losses)}
 
 

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import Any
 
 import dual
-import llava_mini
 import small_llava as small
 import torch
 import torch.nn.functional as F
@@ -91,10 +90,8 @@ class Looking(nn.Module):
 @functools.cache
 def texts() -> list[Tensor]:
     """Conversations about scenes that are told, not seen, as the language models knew them."""
-    scenes = world.sample(NUM_TEXTS, "full", "test", seed=2, num_objects=(1, 3))
-    return [
-        small.WORDS.chat(llava_mini.conversation(scene, 0.3, True), False).ids for scene in scenes
-    ]
+    scenes = world.sample(NUM_TEXTS, small.PRESET, "test", seed=2, num_objects=small.NUM_OBJECTS)
+    return [chat.ids for chat in small.told_of(scenes)]
 
 
 @torch.no_grad()

@@ -2,8 +2,9 @@
 
 The eye is that of clip-mini and frozen, so each picture is looked at once, and the models read what
 it saw. A language model of llava.nano learns to speak of scenes that it is told about, as in the
-recipe of llava-mini, before it sees any. A seed decides weights, scenes, what is said about them,
-and their order; the scenes and questions of the test are the same for all.
+recipe of llava-mini, before it sees any; the scenes are simpler, and what is said is English. A
+seed decides weights, scenes, what is said about them, and their order; the scenes and questions of
+the test are the same for all.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from vlmbook import checkpoint, evaluate, llava, tokenizer, train, world
 from vlmbook.encoders import Encoded
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
-import llava_mini  # noqa: E402
+from llava_mini import conversation  # noqa: E402
 
 WORDS = dual.WORDS
 NUM_PICTURES = 16_000
 SETTINGS = train.Settings(steps=600, batch=32, rate=2e-3, warm_up=30, precision="bf16")
 TEXT_STEPS = 1000
-ASKED = ("exist", "negated_exist", "count", "query_shape", "query_color", "query_material",
-         "query_size")  # fmt: skip
-NUM_ASKED, NUM_DESCRIBED = 60, 150  # questions of each family, and pictures to describe
+DESCRIBES = 0.3  # of the conversations
+PRESET, NUM_OBJECTS = "standard", (1, 2)
+ASKED = ("exist", "count", "query_shape", "query_color")
+NUM_ASKED, NUM_DESCRIBED = 100, 150  # questions of each family, and pictures to describe
 SAY = "Describe the picture."
 
 
@@ -82,7 +84,7 @@ class Pictures(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def pictures(seed: int) -> Pictures:
     """What a seed's models are trained with."""
-    scenes = world.sample(NUM_PICTURES, "full", "train", 100 + seed, num_objects=(1, 3))
+    scenes = world.sample(NUM_PICTURES, PRESET, "train", 100 + seed, NUM_OBJECTS)
     return Pictures(scenes, look(scenes))
 
 
@@ -100,10 +102,14 @@ def taught(seed: int, steps: int = TEXT_STEPS) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     model = build()
     model.learn("text")
-    stage = llava_mini.STAGES["text"]
-    settings = replace(SETTINGS, steps=steps, batch=2 * SETTINGS.batch)
-    stage = replace(stage, settings=settings, seed=200 + seed)
-    batch = functools.partial(llava_mini.batch, stage=stage, words=WORDS)
+    settings = replace(SETTINGS, steps=steps, batch=2 * SETTINGS.batch, rate=3e-3)
+
+    def batch(step: int, part: slice) -> llava.Batch:
+        rows = range(step * settings.batch, (step + 1) * settings.batch)[part]
+        scenes = world.sample(len(rows), PRESET, "train", 200 + seed, NUM_OBJECTS, start=rows.start)
+        ids = nn.utils.rnn.pad_sequence([c.ids for c in told_of(scenes)], batch_first=True)
+        return llava.Batch(ids, ids != tokenizer.PAD)  # everything is to be learnt
+
     train.fit(model, train.instructed, batch, settings)
     return {name: value.clone() for name, value in model.text.state_dict().items()}
 
@@ -113,11 +119,16 @@ def text_steps(settings: train.Settings) -> int:
     return max(1, settings.steps * TEXT_STEPS // SETTINGS.steps)
 
 
+def told_of(scenes: Sequence[world.Scene]) -> list[tokenizer.Chat]:
+    """A conversation about each of some scenes, with a caption in the place of a picture."""
+    talks = [conversation(scene, DESCRIBES, True, ("en",)) for scene in scenes]
+    return [WORDS.chat(talk, False) for talk in talks]
+
+
 def told(scenes: Sequence[world.Scene], describes: float, tokens: int) -> list[tokenizer.Chat]:
     """A conversation about each of some scenes, with so many places for image tokens."""
-    return [
-        WORDS.chat(llava_mini.conversation(scene, describes), False, tokens) for scene in scenes
-    ]
+    talks = [conversation(scene, describes, False, ("en",)) for scene in scenes]
+    return [WORDS.chat(talk, False, tokens) for talk in talks]
 
 
 def learn(
@@ -133,6 +144,17 @@ def learn(
     tokens are the places that a conversation keeps for a picture; left out, as a Llava needs them.
     """
     chats = told(seen.scenes, describes, model.config.image_tokens if tokens is None else tokens)
+    return follow(model, chats, seen.feats, settings, seed)
+
+
+def follow(
+    model: nn.Module,
+    chats: Sequence[tokenizer.Chat],
+    feats: Tensor,
+    settings: train.Settings,
+    seed: int,
+) -> list[float]:
+    """Train what may learn in a model on conversations about what the eye saw; the losses."""
 
     def batch(step: int, part: slice) -> llava.Batch:
         rows = dual.rows_of(step, len(chats), settings.batch, seed)[part].tolist()
@@ -140,7 +162,7 @@ def learn(
             nn.utils.rnn.pad_sequence(of, batch_first=True)
             for of in zip(*(chats[row] for row in rows), strict=True)
         )
-        return llava.Batch(ids, said, seen.feats[rows])
+        return llava.Batch(ids, said, feats[rows])
 
     return train.fit(model, train.instructed, batch, settings).loss
 
@@ -153,7 +175,7 @@ def last(losses: Sequence[float], num: int = 50) -> float:
 @functools.cache
 def items() -> list[tuple[world.Scene, world.Question]]:
     """The test's questions, as many of each family, none of whose answers is frequent."""
-    scenes = world.sample(3000, "full", "test", num_objects=(1, 3))
+    scenes = world.sample(3000, PRESET, "test", num_objects=NUM_OBJECTS)
     return [pair for f in ASKED for pair in world.balanced_questions(scenes, NUM_ASKED, f)]
 
 
@@ -166,7 +188,7 @@ def tested() -> tuple[Tensor, Tensor]:
 @functools.cache
 def described() -> list[world.Scene]:
     """Scenes to be described."""
-    return world.sample(NUM_DESCRIBED, "full", "test", seed=1, num_objects=(1, 3))
+    return world.sample(NUM_DESCRIBED, PRESET, "test", seed=1, num_objects=NUM_OBJECTS)
 
 
 def answers(model: llava.Llava) -> list[str]:

@@ -39,7 +39,9 @@ def made(num: int, first: bool, seed: int, settings: train.Settings) -> dict[str
         small.learn(model, others, 1.0, replace(settings, steps=steps), seed)
     model.learn("projector", "text")
     some = small.Pictures(seen.scenes[:num], seen.feats[:num])
-    losses = small.learn(model, some, 0.3, replace(settings, steps=settings.steps - steps), seed)
+    losses = small.learn(
+        model, some, small.DESCRIBES, replace(settings, steps=settings.steps - steps), seed
+    )
     return small.measure(model) | {"loss": small.last(losses)}
 
 

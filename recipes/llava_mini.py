@@ -105,18 +105,24 @@ IMAGE_TOKENS = llava.mini(0).image_tokens
 
 
 def conversation(
-    scene: world.Scene, describes: float, told_alone: bool = False
+    scene: world.Scene,
+    describes: float,
+    told_alone: bool = False,
+    languages: Sequence[str] = LANGUAGES,
 ) -> list[tokenizer.Message]:
-    """What is said about a scene; always the same. told_alone: with a caption for a picture."""
+    """What is said about a scene, in one of some languages; always the same.
+
+    told_alone: with a caption for a picture.
+    """
     rng = random.Random(f"llava-mini/{scene.seed}/{scene.index}")
-    language = rng.choice(LANGUAGES)
+    language = rng.choice(languages)
     if rng.random() < describes:
         turns = [described(scene, language, rng)]
     else:
         turns = asked(scene, language, rng)
     seen: dict[str, str] = {"type": "image"}
     if told_alone:
-        seen = {"type": "text", "text": world.caption(scene, rng.choice(LANGUAGES), "full", rng)}
+        seen = {"type": "text", "text": world.caption(scene, rng.choice(languages), "full", rng)}
     messages: list[tokenizer.Message] = []
     for question, answer in turns:
         said = question if messages else [seen, {"type": "text", "text": question}]
