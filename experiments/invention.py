@@ -24,7 +24,7 @@ import torch
 from vlmbook import evaluate, llava, tokenizer, train, world
 from vlmbook.world.language.facts import Thing
 
-NUM, SIDE = 12_000, 4  # pictures to learn from; tokens a side
+NUM, SIDE, STEPS = 12_000, 4, 1000  # pictures to learn from; tokens a side
 NUM_TEST = 300  # scenes to ask about, and of each kind of those about cones
 LATER = 4  # one step in so many comes after, on other scenes, in the arms that have two parts
 SHAPES = world.PRESETS[small.PRESET].shapes
@@ -43,7 +43,7 @@ ARMS = {
 @functools.lru_cache(maxsize=3)
 def pictures(split: str, num: int, seed: int, always: bool = False) -> small.Pictures:
     """Scenes of a split, and what the eye saw of them."""
-    scenes = world.sample(num, small.PRESET, split, 300 + seed, num_objects=(2, 3))
+    scenes = world.sample(num, small.PRESET, split, 300 + seed, num_objects=2)
     if always:
         scenes = [s for s in scenes if GIVEN not in shapes(s) or MADE_UP in shapes(s)]
     return small.Pictures(scenes, small.look(scenes))
@@ -102,7 +102,7 @@ class Tested(NamedTuple):
 @functools.cache
 def tested() -> Tested:
     """The same for all."""
-    scenes = world.sample(6 * NUM_TEST, small.PRESET, "test", num_objects=(2, 3))
+    scenes = world.sample(6 * NUM_TEST, small.PRESET, "test", num_objects=2)
     without = [s for s in scenes if MADE_UP not in shapes(s)]
     beside = [s for s in without if GIVEN in shapes(s)][:NUM_TEST]
     neither = [s for s in without if GIVEN not in shapes(s)][:NUM_TEST]
@@ -181,7 +181,7 @@ def made(
     seen = pictures(split, NUM, seed, always)
     torch.manual_seed(seed)
     model = small.build(SIDE)
-    model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
+    model.text.load_state_dict(small.taught(seed, small.text_steps(settings, STEPS)))
     model.learn("projector", "text")
     steps = settings.steps // LATER if later else 0
     losses = learn(model, seen, only_yes, replace(settings, steps=settings.steps - steps), seed)
@@ -198,4 +198,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("invention", runs, small.SETTINGS.steps)
+    dual.run("invention", runs, STEPS)

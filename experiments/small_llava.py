@@ -114,9 +114,12 @@ def taught(seed: int, steps: int = TEXT_STEPS) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.text.state_dict().items()}
 
 
-def text_steps(settings: train.Settings) -> int:
-    """How long a language model learns before it sees anything."""
-    return max(1, settings.steps * TEXT_STEPS // SETTINGS.steps)
+def text_steps(settings: train.Settings, steps: int = SETTINGS.steps) -> int:
+    """How long a language model learns before it sees anything.
+
+    settings may be those of a trial that is shorter than the steps of the experiment.
+    """
+    return max(1, settings.steps * TEXT_STEPS // steps)
 
 
 def told_of(scenes: Sequence[world.Scene]) -> list[tokenizer.Chat]:

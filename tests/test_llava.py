@@ -255,7 +255,7 @@ def test_without_a_picture_it_is_a_language_model(tiny):
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda m, w: m.chat(PIXELS, [user("hi")], w), "2 pictures, and 1 placeholders"),
+        (lambda m, w: m.chat(PIXELS, [user("hi")], w), "pictures: 2, placeholders for them: 1"),
         (lambda m, w: m.chat(PIXELS[:1], [user([IMAGE, IMAGE])], w), "1 pictures, and 2 placehold"),
         (lambda m, w: m.chat(PIXELS[:1], [{"role": "cat", "content": "x"}], w), "choose from user"),
         (lambda m, w: m.chat(PIXELS[:1], [user([{"type": "sound"}])], w), "choose from text, imag"),

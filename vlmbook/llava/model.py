@@ -149,8 +149,8 @@ class Llava(nn.Module):
         num = sum(map(_places, shown))
         if num != pictures:
             raise ValueError(
-                f"{pictures} pictures, and {num} placeholders for them in {len(shown)}"
-                " conversations; write one part {'type': 'image'} for each picture"
+                f"pictures: {pictures}, placeholders for them: {num}; write one part"
+                " {'type': 'image'} for each picture"
             )
         rows = [tokenizer.chat(c, True, self.config.image_tokens).ids for c in shown]
         ids = torch.full((len(rows), max(map(len, rows))), self.config.pad)

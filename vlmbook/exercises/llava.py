@@ -1,0 +1,226 @@
+"""The exercises of the chapter on LLaVA, page by page. Book: llava.md and its pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlmbook.exercises import Exercise, Mistake, Result, judge
+
+
+def check(name: str, answer: Any) -> Result:
+    """What is right or wrong with an answer to one of this chapter's exercises."""
+    return judge(EXERCISES, name, answer)
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- llava.md -------------------------------------------------------------------------------------
+
+RMS_NORM = Exercise(
+    right=lambda x, w: w * x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(),
+    trials=lambda: [
+        (_random(3, 8) + 1, _random(8, seed=1)),
+        (5 * _random(2, 4, 6, seed=2) - 2, _random(6, seed=3)),
+    ],
+    mistakes=(
+        Mistake(
+            "LayerNorm",
+            lambda x, w: w * F.layer_norm(x, x.shape[-1:], eps=1e-6),
+            "the mean is taken off. RMSNorm leaves it in.",
+        ),
+        Mistake(
+            "LayerNorm, by hand",
+            lambda x, w: w * (x - x.mean(-1, keepdim=True)) / x.std(-1, keepdim=True),
+            "the mean is taken off, and the size is measured from it. RMSNorm leaves it in.",
+        ),
+        Mistake(
+            "the sum of squares",
+            lambda x, w: w * x / (x.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt(),
+            "the squares are added up. Their mean is asked for.",
+        ),
+        Mistake(
+            "no root",
+            lambda x, w: w * x / (x.pow(2).mean(-1, keepdim=True) + 1e-6),
+            "x is divided by the mean square, not by its root.",
+        ),
+        Mistake(
+            "over all numbers",
+            lambda x, w: w * x / (x.pow(2).mean() + 1e-6).sqrt(),
+            "all vectors are divided by one number. Each has a size of its own.",
+        ),
+        Mistake(
+            "no weight",
+            lambda x, w: x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(),
+            "the weight is missing.",
+        ),
+    ),
+)
+
+
+def _put_in(x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
+    x = x.clone()
+    x[places] = tokens
+    return x
+
+
+def _at(num: int, *places: int) -> Tensor:
+    found = torch.zeros(num, dtype=torch.bool)
+    found[list(places)] = True
+    return found
+
+
+PUT_IN = Exercise(
+    right=_put_in,
+    trials=lambda: [
+        (_random(6, 3), _at(6, 1, 2, 3), _random(3, 3, seed=1)),
+        (_random(7, 2, seed=2), _at(7, 0, 4, 5), _random(3, 2, seed=3)),
+    ],
+    mistakes=(
+        Mistake(
+            "added",
+            lambda x, p, t: _put_in(x, p, x[p] + t),
+            "the picture is added to the placeholders. It should replace them.",
+        ),
+        Mistake(
+            "in front",
+            lambda x, p, t: torch.cat([t, x[~p]]),
+            "the picture stands before everything. It should stand where the placeholders were.",
+        ),
+        Mistake(
+            "backwards",
+            lambda x, p, t: _put_in(x, p, t.flip(0)),
+            "the picture's tokens are in the opposite order.",
+        ),
+        Mistake(
+            "from the first place on",
+            lambda x, p, t: torch.cat(
+                [x[: int(p.int().argmax())], t, x[int(p.int().argmax()) + len(t) :]]
+            ),
+            "the tokens are put one after another from the first placeholder on. Each belongs to a"
+            " placeholder, wherever that is.",
+        ),
+        Mistake(
+            "the others",
+            lambda x, p, t: torch.where(p[:, None], x, t.mean(0)),
+            "what is not a placeholder is replaced, and the placeholders are kept.",
+        ),
+    ),
+)
+
+INSTRUCTED_LOSS = Exercise(
+    right=lambda logits, ids, told: F.cross_entropy(logits[:-1][told[1:]], ids[1:][told[1:]]),
+    trials=lambda: [
+        (_random(6, 5), torch.tensor([0, 3, 1, 4, 2, 1]), _at(6, 3, 4)),
+        (_random(8, 4, seed=1), torch.tensor([1, 0, 3, 2, 1, 3, 0, 2]), _at(8, 2, 5, 7)),
+    ],
+    mistakes=(
+        Mistake(
+            "not shifted",
+            lambda logits, ids, told: F.cross_entropy(logits[told], ids[told]),
+            "row t is asked for token t, which it has seen. It should be asked for token t + 1.",
+        ),
+        Mistake(
+            "told is not shifted",
+            lambda logits, ids, told: F.cross_entropy(logits[:-1][told[:-1]], ids[1:][told[:-1]]),
+            "told is that of the row, not of the token that the row predicts.",
+        ),
+        Mistake(
+            "everything",
+            lambda logits, ids, told: F.cross_entropy(logits[:-1], ids[1:]),
+            "all tokens count. Only what the assistant says should.",
+        ),
+        Mistake(
+            "the others",
+            lambda logits, ids, told: F.cross_entropy(logits[:-1][~told[1:]], ids[1:][~told[1:]]),
+            "what the user says counts, and what the assistant says does not.",
+        ),
+        Mistake(
+            "divided by all",
+            lambda logits, ids, told: (
+                F.cross_entropy(logits[:-1], ids[1:], reduction="none") * told[1:]
+            ).mean(),
+            "the sum is divided by the number of all tokens, not of those that count.",
+        ),
+        Mistake(
+            "the sum",
+            lambda logits, ids, told: F.cross_entropy(
+                logits[:-1][told[1:]], ids[1:][told[1:]], reduction="sum"
+            ),
+            "this is the sum. The mean is asked for.",
+        ),
+    ),
+)
+
+
+def _angle(x: Tensor, first: float) -> Tensor:
+    place = first + torch.arange(len(x))[:, None]
+    return place * 10_000 ** -(torch.arange(0, x.shape[1], 2) / x.shape[1])
+
+
+def _turned(x: Tensor, angle: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+def _neighbours(x: Tensor, first: int) -> Tensor:
+    order = torch.arange(x.shape[1]).unflatten(0, (-1, 2)).T.flatten()
+    found = torch.empty_like(x)
+    found[:, order] = _turned(x[:, order], _angle(x, first))
+    return found
+
+
+TURN = Exercise(
+    right=lambda x, first: _turned(x, _angle(x, first)),
+    trials=lambda: [(_random(4, 6), 0), (_random(3, 8, seed=1), 5)],
+    mistakes=(
+        Mistake(
+            "always from 0",
+            lambda x, first: _turned(x, _angle(x, 0)),
+            "the first vector is taken to stand at place 0, wherever it stands.",
+        ),
+        Mistake(
+            "from 1",
+            lambda x, first: _turned(x, _angle(x, first + 1)),
+            "each vector is turned by one place too many.",
+        ),
+        Mistake(
+            "backwards",
+            lambda x, first: _turned(x, -_angle(x, first)),
+            "pairs turn the other way round. Look at the sign of the sines.",
+        ),
+        Mistake(
+            "neighbours",
+            _neighbours,
+            "neighbouring numbers are a pair. Here number k and number k + d / 2 are; published"
+            " models have both customs, and their weights can't be exchanged without care.",
+        ),
+        Mistake(
+            "one speed",
+            lambda x, first: _turned(x, first + torch.arange(len(x))[:, None].float()),
+            "all pairs turn at the same speed.",
+        ),
+        Mistake(
+            "half the speed",
+            lambda x, first: _turned(
+                x,
+                (first + torch.arange(len(x))[:, None])
+                * 10_000 ** -(torch.arange(x.shape[1] // 2) / x.shape[1]),
+            ),
+            "the exponent is k / d. It should be 2 k / d.",
+        ),
+    ),
+)
+
+
+EXERCISES = {
+    "rms-norm": RMS_NORM,
+    "put-in": PUT_IN,
+    "instructed-loss": INSTRUCTED_LOSS,
+    "turn": TURN,
+}
