@@ -218,9 +218,128 @@ TURN = Exercise(
 )
 
 
+# --- llava/conversation.md ------------------------------------------------------------------------
+
+PICTURE_SHARE = Exercise(
+    right=lambda weights, p: weights[:, -1, p].sum(-1).mean(),
+    trials=lambda: [
+        (_random(2, 5, 5).softmax(-1), _at(5, 1, 2)),
+        (_random(3, 6, 6, seed=1).softmax(-1), _at(6, 0, 1, 2, 4)),
+    ],
+    mistakes=(
+        Mistake(
+            "the mean",
+            lambda weights, p: weights[..., p].mean(),
+            "this is the mean weight of an image token, over all tokens that look. What the last"
+            " token puts on all of them together is asked for.",
+        ),
+        Mistake(
+            "the mean, of the last token",
+            lambda weights, p: weights[:, -1, p].mean(),
+            "the weights of the image tokens are averaged. They should be added up.",
+        ),
+        Mistake(
+            "all tokens look",
+            lambda weights, p: weights[..., p].sum(-1).mean(),
+            "all tokens that look are averaged. The last one is asked for.",
+        ),
+        Mistake(
+            "looked at",
+            lambda weights, p: weights[:, p, -1].sum(-1).mean(),
+            "rows look and columns are looked at; you have taken what the picture puts on the last"
+            " token.",
+        ),
+        Mistake(
+            "heads added up",
+            lambda weights, p: weights[:, -1, p].sum(),
+            "the heads are added up. Their mean is asked for.",
+        ),
+        Mistake(
+            "the text",
+            lambda weights, p: weights[:, -1, ~p].sum(-1).mean(),
+            "this is what the last token puts on the text.",
+        ),
+    ),
+)
+
+
+def _causal(p: Tensor) -> Tensor:
+    return torch.ones(len(p), len(p), dtype=torch.bool).tril()
+
+
+BLINDFOLD = Exercise(
+    right=lambda p: _causal(p) & ~(~p[:, None] & p),
+    trials=lambda: [(_at(6, 1, 2, 3),), (_at(5, 0, 3),)],
+    mistakes=(
+        Mistake(
+            "nobody looks at the picture",
+            lambda p: _causal(p) & ~p,
+            "nobody may look at the picture, not even the picture itself.",
+        ),
+        Mistake(
+            "the picture sees no text",
+            lambda p: _causal(p) & (p[:, None] == p),
+            "the picture may not look at text either. Only the other direction is to be cut.",
+        ),
+        Mistake(
+            "the other way round",
+            lambda p: _causal(p) & ~(p[:, None] & ~p),
+            "the picture may not look at the text, and the text sees the picture.",
+        ),
+        Mistake("not causal", lambda p: ~(~p[:, None] & p), "tokens see what comes later."),
+        Mistake("only causal", _causal, "the text still sees the picture."),
+        Mistake(
+            "False is allowed",
+            lambda p: ~(_causal(p) & ~(~p[:, None] & p)),
+            "the mask is turned around: True should mean that it may be looked at.",
+        ),
+    ),
+)
+
+NEWLY_READ = Exercise(
+    right=lambda image, asked, said: [asked[0] + image] + [q + 1 for q in asked[1:]],
+    trials=lambda: [(64, [9, 8, 12], [3, 2, 5]), (10, [4, 7], [6, 3])],
+    mistakes=(
+        Mistake(
+            "answers are read again",
+            lambda image, asked, said: (
+                [asked[0] + image] + [q + a for q, a in zip(asked[1:], said, strict=False)]
+            ),
+            "the answers are read again. Each of their tokens but the last was read when the next"
+            " one was written.",
+        ),
+        Mistake(
+            "the last token is forgotten",
+            lambda image, asked, said: [asked[0] + image, *asked[1:]],
+            "the last token of an answer was written, and never read; it is still to be.",
+        ),
+        Mistake(
+            "the picture each time",
+            lambda image, asked, said: [asked[0] + image] + [q + 1 + image for q in asked[1:]],
+            "the picture is read again with each question. Its keys and values are kept.",
+        ),
+        Mistake(
+            "everything each time",
+            lambda image, asked, said: [
+                image + sum(asked[: n + 1]) + sum(said[:n]) for n in range(len(asked))
+            ],
+            "this is the whole prompt of each turn. What is kept need not be read again.",
+        ),
+        Mistake(
+            "without the picture",
+            lambda image, asked, said: [asked[0]] + [q + 1 for q in asked[1:]],
+            "somebody has to read the picture once.",
+        ),
+    ),
+)
+
+
 EXERCISES = {
     "rms-norm": RMS_NORM,
     "put-in": PUT_IN,
     "instructed-loss": INSTRUCTED_LOSS,
     "turn": TURN,
+    "picture-share": PICTURE_SHARE,
+    "blindfold": BLINDFOLD,
+    "newly-read": NEWLY_READ,
 }
