@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -372,6 +373,15 @@ def test_quoted_lines_are_whole_statements(page):
         assert text.splitlines()[0].strip() and text.splitlines()[-1].strip(), name
         ast.parse("def quoted():\n" + textwrap.indent(textwrap.dedent(text), "    "))
         assert not text.lstrip().startswith("return"), f"{name}: the lines before are missing"
+
+
+def test_binder_has_what_the_package_and_its_pages_need():
+    root = Path(__file__).resolve().parent.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
+    needed = project["dependencies"] + ["scikit-image", "transformers", "peft"]
+    given = (root / "binder" / "requirements.txt").read_text("utf8").splitlines()
+    name = re.compile(r"[\w-]+")
+    assert {name.match(n)[0] for n in needed} <= {m[0] for g in given if (m := name.match(g))}
 
 
 def test_enough_is_quoted():

@@ -1,5 +1,6 @@
 """LLaVA: equal to transformers' class, and its prompts hold what they say."""
 
+import peft
 import pytest
 import torch
 import transformers
@@ -256,7 +257,7 @@ def test_without_a_picture_it_is_a_language_model(tiny):
     "call, message",
     [
         (lambda m, w: m.chat(PIXELS, [user("hi")], w), "pictures: 2, placeholders for them: 1"),
-        (lambda m, w: m.chat(PIXELS[:1], [user([IMAGE, IMAGE])], w), "1 pictures, and 2 placehold"),
+        (lambda m, w: m.chat(PIXELS[:1], [user([IMAGE, IMAGE])], w), "pictures: 1, placeholders for them: 2"),
         (lambda m, w: m.chat(PIXELS[:1], [{"role": "cat", "content": "x"}], w), "choose from user"),
         (lambda m, w: m.chat(PIXELS[:1], [user([{"type": "sound"}])], w), "choose from text, imag"),
         (lambda m, w: m.chat(PIXELS[:1], [user(3)], w), "neither a text nor a list"),
@@ -312,3 +313,62 @@ def test_the_shipped_one_describes_and_answers(shipped):
         )
         right = [a.text == q.answer for a, (_, q) in zip(answers, asked, strict=True)]
         assert sum(right) / len(right) > 0.9
+
+
+OURS = ["query", "key", "value", "out", "gate", "up", "down"]
+THEIRS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def lora(names, eye):
+    """LoRA of rank 4, for the maps of a language model with these names."""
+    torch.manual_seed(0)  # of what the next model is given
+    return peft.LoraConfig(r=4, lora_alpha=8, target_modules=names, exclude_modules=eye)
+
+
+def test_lora_by_peft_learns_the_same_in_ours_and_in_theirs():
+    theirs, ours, words = pair()
+    llava.load_transformers(ours, theirs.state_dict())
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    chat = words.chat(
+        [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a cube?"}]},
+            {"role": "assistant", "content": "yes"},
+        ],
+        False,
+        ours.config.image_tokens,
+    )
+    batch = llava.Batch(chat.ids[None], chat.told[None], torch.rand(1, 3, 32, 32))
+    pixels = ours.prepare(batch.pixels)
+    expected = ours(batch)[0].detach()
+    wrapped = peft.get_peft_model(ours, lora(OURS, "image.*"))
+    peft.inject_adapter_in_model(lora(THEIRS, ".*vision_tower.*"), theirs)
+    torch.testing.assert_close(ours(batch)[0], expected, atol=0, rtol=0)  # nothing is learnt yet
+
+    def of_ours():
+        logits, labels = wrapped(batch)
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+    def of_theirs():
+        labels = batch.ids.masked_fill(~batch.told, -100)
+        return theirs(input_ids=batch.ids, pixel_values=pixels, labels=labels).loss
+
+    found = []
+    for loss, model in ((of_ours, wrapped), (of_theirs, theirs)):
+        learning = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=0.3)
+        values = []
+        for _ in range(4):
+            optimizer.zero_grad()
+            values.append(loss())
+            values[-1].backward()
+            optimizer.step()
+        found.append(torch.stack(values).detach())
+        assert {len(p) for p in learning} >= {4}  # of rank 4
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
+    assert found[0][-1] < found[0][0] - 0.1
+    kept = {name.replace(".base_layer", ""): value for name, value in ours.state_dict().items()}
+    assert all(torch.equal(kept[name], value) for name, value in before.items())
+    learnt = ours(batch)[0].detach()
+    merged = wrapped.merge_and_unload()
+    torch.testing.assert_close(merged(batch)[0], learnt, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(merged(batch)[0], expected, atol=1e-2)
