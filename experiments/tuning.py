@@ -27,7 +27,7 @@ from torch import nn
 
 from vlmbook import checkpoint, llava, tokenizer, train, world
 
-NUM, NUM_OLD, NUM_TEST = 300, 300, 200  # new examples, old ones, and questions of each test
+NUM, NUM_OLD, NUM_TEST = 600, 600, 200  # new examples, old ones, and questions of each test
 SETTINGS = train.Settings(steps=120, batch=16, rate=1e-3, warm_up=10)
 LINEAR = ["query", "key", "value", "out", "gate", "up", "down"]
 SPANISH = {
@@ -68,9 +68,9 @@ LESSONS: dict[str, Lesson] = {"left": left, "spanish": spanish}
 
 
 def asked(lesson: str, split: str, num: int, seed: int) -> list[tuple[world.Scene, str, str]]:
-    """Scenes of two or three objects, with a question and its answer for each."""
+    """Scenes, with a question and its answer for each; single objects are not tested."""
     rng = random.Random(seed)
-    stream = world.stream("full", split, seed, num_objects=(2, 3))
+    stream = world.stream("full", split, seed, num_objects=(1 if split == "train" else 2, 3))
     pairs = ((scene, LESSONS[lesson](scene, rng)) for scene in stream)
     return list(itertools.islice(((scene, *pair) for scene, pair in pairs if pair), num))
 
