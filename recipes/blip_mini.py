@@ -203,7 +203,11 @@ def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str,
 
 def main() -> None:
     """Train, measure, save, and record how."""
-    given = command.read("blip-mini", blip.STEMS)
+    given = command.read("blip-mini", blip.STEMS, measure=True)
+    num = 60 if given.smoke else 1000
+    if given.measure:
+        command.measure_again(given, functools.partial(measure, num=num))
+        return
     record = checkpoint.provenance([SEED, PLAN.seed])
     settings = command.changed(PLAN.settings, given, batch=16)
     plan = replace(PLAN, settings=settings)
@@ -225,7 +229,7 @@ def main() -> None:
             "pictures": settings.steps * settings.batch,
             "loss": round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "measured": measure(model, words, 60 if given.smoke else 1000),
+            "measured": measure(model, words, num),
         }
         checkpoint.save(given.out, model, config, record, half=True)
         print(json.dumps(record, indent=1))

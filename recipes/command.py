@@ -9,14 +9,16 @@ A recipe finds this file beside itself, as Python does for whatever file is run.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from vlmbook import checkpoint, train
+from vlmbook import checkpoint, tokenizer, train
 
 
 def read(
@@ -47,6 +49,16 @@ def read(
     )
     given.state = given.state or Path("_build") / f"{name}-{given.stem}{'-smoke' * given.smoke}"
     return given
+
+
+def measure_again(
+    given: argparse.Namespace, measure: Callable[[nn.Module, tokenizer.Tokenizer], dict[str, str]]
+) -> None:
+    """Measure what was saved, and keep that with how it was trained."""
+    model, words = checkpoint.load(given.out)
+    record = checkpoint.run_of(given.out) | {"measured": measure(model, words)}
+    checkpoint.save(given.out, model, model.config, record, half=True)
+    print(json.dumps(record, indent=1))
 
 
 def changed(settings: train.Settings, given: argparse.Namespace, **smoke: Any) -> train.Settings:

@@ -201,10 +201,7 @@ def main() -> None:
     given = command.read("llava-mini", llava.STEMS, measure=True, workers=True)
     num = 60 if given.smoke else 1000
     if given.measure:
-        model, words = checkpoint.load(given.out)
-        record = checkpoint.run_of(given.out) | {"measured": measure(model, words, num)}
-        checkpoint.save(given.out, model, model.config, record, half=True)
-        print(json.dumps(record, indent=1))
+        command.measure_again(given, functools.partial(measure, num=num))
         return
     stages = {
         name: replace(stage, settings=command.changed(stage.settings, given, batch=16))

@@ -72,6 +72,13 @@ def test_counts():
     assert {len(s) for s in splits.sample(20, num_objects=4)} == {4}
 
 
+@pytest.mark.parametrize("preset", ["standard", "full"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_counts_of_a_range_are_equally_frequent(preset, split):
+    counts = Counter(len(s) for s in splits.sample(600, preset, split, num_objects=(1, 3)))
+    assert all(150 < counts[num] < 250 for num in (1, 2, 3)), counts
+
+
 def test_held_out_relations():
     def has(scene):
         shape = [o.shape for o in scene.objects]

@@ -147,8 +147,13 @@ def _draw(
     world: Preset, split: str, seed: int, index: int, counts: tuple[int, int], plate_rate: float
 ) -> Scene:
     rng = random.Random(f"{world.name}/{split}/{seed}/{index}")
+    num = None
     for _ in range(NUM_TRIES):
-        objects = _kinds(world, split, rng.randint(*counts), rng)
+        # The count of the first try is kept: a split refuses most scenes of two objects and none of
+        # one, so with new counts for new tries a range would be nearly all single objects.
+        drawn = rng.randint(*counts)
+        num = drawn if num is None else num
+        objects = _kinds(world, split, num, rng)
         if not belongs(objects, SPLITS[split].bucket):
             continue
         camera = _camera(rng)
