@@ -8,8 +8,8 @@ begins new. Every picture is drawn when it is needed and none is seen twice. Eac
 caption, English or Korean, and four questions with their answers, and all tasks are trained at
 once: ITC, ITM with mined negatives, and the next token of captions and of answers.
 
-A run that was interrupted goes on when it is started again. About two hours on one CPU
-core.
+A run that was interrupted goes on when it is started again. About two hours on one CPU core;
+--measure measures again what was saved.
 """
 
 from __future__ import annotations

@@ -56,7 +56,11 @@ def measure_again(
 ) -> None:
     """Measure what was saved, and keep that with how it was trained."""
     model, words = checkpoint.load(given.out)
-    record = checkpoint.run_of(given.out) | {"measured": measure(model, words)}
+    now = checkpoint.provenance([])
+    record = checkpoint.run_of(given.out) | {
+        "measured": measure(model, words),
+        "measured_by": {key: now[key] for key in ("commit", "date")},
+    }
     checkpoint.save(given.out, model, model.config, record, half=True)
     print(json.dumps(record, indent=1))
 

@@ -149,10 +149,12 @@ def _draw(
     rng = random.Random(f"{world.name}/{split}/{seed}/{index}")
     num = None
     for _ in range(NUM_TRIES):
-        # The count of the first try is kept: a split refuses most scenes of two objects and none of
-        # one, so with new counts for new tries a range would be nearly all single objects.
         drawn = rng.randint(*counts)
-        num = drawn if num is None else num
+        # The count of the first try is kept, since val and test refuse nine in ten scenes of two
+        # objects and none of one: with a new count for each try, a range would be nearly all single
+        # objects. Train refuses few, and draws anew, as it did when the tokenizer was made of it.
+        if num is None or SPLITS[split].bucket == "train":
+            num = drawn
         objects = _kinds(world, split, num, rng)
         if not belongs(objects, SPLITS[split].bucket):
             continue
