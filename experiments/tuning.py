@@ -3,10 +3,11 @@
     python experiments/tuning.py [--smoke]
 
 It knows English and Korean, and learns to understand one kind of question in Spanish; answers are
-English. What learns is all of the language model, the projector alone, or low-rank changes to the
-language model's matrices (LoRA, by the peft library). Then the model is asked the new questions,
-and old ones in English and Korean. Each way has the better of two rates, on validation scenes.
-Writes vlmbook/results/tuning.json. An hour on one core. Book: llava/tuning.md.
+English. What learns is all of the language model, or low-rank changes to its matrices (LoRA, by the
+peft library), with or without its word vectors; each at several rates, since what is learnt and
+what is forgotten both depend on how far one goes. Then the model is asked the new questions, and
+old ones in English and Korean. Writes vlmbook/results/tuning.json. An hour and a half on one core.
+Book: llava/tuning.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import dual
 import peft
@@ -33,14 +34,25 @@ SPANISH = {
     "sphere": "la esfera", "cube": "el cubo", "cylinder": "el cilindro", "cone": "el cono",
     "torus": "el anillo", "pyramid": "la pirámide", "capsule": "la cápsula", "egg": "el huevo",
 }  # fmt: skip
-# What learns: a rank for LoRA, or a part of the model; the rate; whether old lessons are mixed in.
-WAYS: dict[str, tuple[int | str, float, bool]] = {
-    "LoRA, rank 8": (8, 2e-3, False),
-    "LoRA, rank 1": (1, 5e-3, False),
-    "language model": ("text", 3e-4, False),
-    "projector": ("projector", 5e-3, False),
-    "LoRA, rank 8, old lessons too": (8, 2e-3, True),
-    "language model, old lessons too": ("text", 3e-4, True),
+
+
+class Way(NamedTuple):
+    """What learns: LoRA of a rank, or where that is 0 all of the language model.
+
+    words: the word vectors have LoRA, too. old: old lessons are mixed with the new ones.
+    """
+
+    rank: int = 0
+    words: bool = False
+    old: bool = False
+
+
+WAYS = {
+    "language model": (Way(), (1e-4, 3e-4, 1e-3)),
+    "LoRA": (Way(8), (5e-4, 1e-3, 2e-3)),
+    "LoRA, words too": (Way(8, words=True), (5e-4, 1e-3, 2e-3)),
+    "language model, old lessons too": (Way(old=True), (3e-4,)),
+    "LoRA, words and old lessons too": (Way(8, words=True, old=True), (1e-3,)),
 }
 
 
@@ -117,25 +129,26 @@ def examples(seed: int, old: bool) -> tuple[list[tokenizer.Chat], torch.Tensor]:
     return [small.WORDS.chat(talk, False, 64) for talk in talks], small.look(scenes)
 
 
-def prepared(model: llava.Llava, what: int | str) -> nn.Module:
-    """The model with what may learn, by LoRA's rank or by parts, all else frozen."""
-    if isinstance(what, str):
-        model.learn(what)
+def prepared(model: llava.Llava, way: Way) -> nn.Module:
+    """The model with what may learn, all else frozen."""
+    if way.rank == 0:
+        model.learn("text")
         return model
     config = peft.LoraConfig(
-        r=what, lora_alpha=2 * what, target_modules=LINEAR, exclude_modules="image.*"
+        r=way.rank,
+        lora_alpha=2 * way.rank,
+        target_modules=LINEAR + ["token"] * way.words,
+        exclude_modules="image.*",
     )
     return peft.get_peft_model(model, config)
 
 
-def made(
-    what: int | str, rate: float, old: bool, seed: int, settings: train.Settings
-) -> dict[str, Any]:
+def made(way: Way, rate: float, seed: int, settings: train.Settings) -> dict[str, Any]:
     """A model that was taught in one way, measured."""
     torch.manual_seed(seed)
     model = load()
-    tuned = prepared(model, what)
-    chats, feats = examples(seed, old)
+    tuned = prepared(model, way)
+    chats, feats = examples(seed, way.old)
     losses = small.follow(tuned, chats, feats, replace(settings, rate=rate), seed)
     learnt = sum(p.numel() for p in tuned.parameters() if p.requires_grad)
     return measure(model) | {"weights": learnt, "loss": small.last(losses, 20)}
@@ -147,8 +160,9 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
     found: dict[str, Callable[[], dict[str, Any]]] = {}
     if seed == 0:
         found["before"] = lambda: measure(load())
-    for name, way in WAYS.items():
-        found[name] = functools.partial(made, *way, seed, settings)
+    for name, (way, rates) in WAYS.items():
+        for rate in rates:
+            found[f"{name}, {rate:g}"] = functools.partial(made, way, rate, seed, settings)
     return found
 
 
