@@ -134,21 +134,8 @@ def absent(scenes: Sequence[world.Scene], learnt: Sequence[world.Scene]) -> dict
 
 def says_yes(model: llava.Llava, seen: small.Pictures, asked: Sequence[str]) -> str:
     """What a model says to a question about a shape for each picture: 1 yes, 0 no, 2 neither."""
-    answers = []
-    for some in torch.arange(len(asked)).split(75):
-        own = [question(asked[i]) for i in some.tolist()]
-        answers += [a.text for a in model.answer(seen.feats[some], own, small.WORDS)]
+    answers = small.answered(model, seen.feats, [question(shape) for shape in asked])
     return "".join({True: "1", False: "0", None: "2"}[evaluate.yes_or_no(a)] for a in answers)
-
-
-def describe(model: llava.Llava, seen: small.Pictures) -> list[str]:
-    """What a model says when it is to describe each picture."""
-    say = [[{"role": "user", "content": small.SAY}]]
-    return [
-        reply.text
-        for some in seen.feats.split(50)
-        for reply in model.replies(some, say * len(some), small.WORDS)
-    ]
 
 
 def measure(model: llava.Llava, learnt: Sequence[world.Scene]) -> dict[str, Any]:
@@ -160,14 +147,14 @@ def measure(model: llava.Llava, learnt: Sequence[world.Scene]) -> dict[str, Any]
     }
     for how, others in absent(some.any.scenes, learnt).items():
         found[how] = says_yes(model, some.any, others)
-    texts = describe(model, some.any)
+    texts = small.describe(model, some.any.feats)
     chair = evaluate.chair(texts, some.any.scenes)
     found |= {f"chair {name}": round(value, 4) for name, value in chair._asdict().items()}
     found["described"] = evaluate.scene_graph(texts, some.any.scenes, "en").f1.mean().item()
     for where in ("beside", "neither"):
         seen = getattr(some, where)
         found[f"yes, {where}"] = says_yes(model, seen, [MADE_UP] * len(seen.scenes))
-        told = [world.parse(text, "en").mentions for text in describe(model, seen)]
+        told = [world.parse(text, "en").mentions for text in small.describe(model, seen.feats)]
         found[f"told, {where}"] = "".join(
             str(int(any(m.thing.shape == MADE_UP for m in mentions))) for mentions in told
         )

@@ -194,26 +194,34 @@ def described() -> list[world.Scene]:
     return world.sample(NUM_DESCRIBED, PRESET, "test", seed=1, num_objects=NUM_OBJECTS)
 
 
+def answered(model: llava.Llava, feats: Tensor, questions: Sequence[str]) -> list[str]:
+    """What a model answers to a question about each picture that the eye saw."""
+    found = []
+    for some in torch.arange(len(feats)).split(70):
+        own = [questions[i] for i in some.tolist()]
+        found += [a.text for a in model.answer(feats[some], own, WORDS)]
+    return found
+
+
 def answers(model: llava.Llava) -> list[str]:
     """What a model answers to the test's questions."""
-    asked = tested()[0]
-    found = []
-    for some in torch.arange(len(asked)).split(70):
-        own = [items()[i][1].text for i in some.tolist()]
-        found += [a.text for a in model.answer(asked[some], own, WORDS)]
-    return found
+    return answered(model, tested()[0], [question.text for _, question in items()])
+
+
+def describe(model: llava.Llava, feats: Tensor) -> list[str]:
+    """What a model says when it is to describe each picture that the eye saw."""
+    say = [[{"role": "user", "content": SAY}]]
+    return [
+        reply.text
+        for some in feats.split(50)
+        for reply in model.replies(some, say * len(some), WORDS)
+    ]
 
 
 def measure(model: llava.Llava) -> dict[str, str | list[float]]:
     """Which of the test's questions are answered right, and the F1 of descriptions."""
     right = evaluate.exact_match(answers(model), [q.answer for _, q in items()])
-    say = [[{"role": "user", "content": SAY}]]
-    texts = [
-        reply.text
-        for some in tested()[1].split(50)
-        for reply in model.replies(some, say * len(some), WORDS)
-    ]
-    f1 = evaluate.scene_graph(texts, described(), "en").f1
+    f1 = evaluate.scene_graph(describe(model, tested()[1]), described(), "en").f1
     return {
         "right": "".join(str(int(r)) for r in right),
         "described": [round(float(v), 3) for v in f1],

@@ -376,10 +376,9 @@ def test_quoted_lines_are_whole_statements(page):
 
 def test_binder_has_what_the_package_and_its_pages_need():
     tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
-    root = Path(__file__).resolve().parent.parent
-    project = tomllib.loads((root / "pyproject.toml").read_text("utf8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     needed = project["dependencies"] + ["scikit-image", "transformers", "peft"]
-    given = (root / "binder" / "requirements.txt").read_text("utf8").splitlines()
+    given = (ROOT / "binder" / "requirements.txt").read_text("utf8").splitlines()
     name = re.compile(r"[\w-]+")
     assert {name.match(n)[0] for n in needed} <= {m[0] for g in given if (m := name.match(g))}
 
