@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -334,6 +335,406 @@ NEWLY_READ = Exercise(
 )
 
 
+# --- llava/stages.md ------------------------------------------------------------------------------
+
+
+def _inside(low: float, high: float, margin: float) -> bool:
+    return -margin <= low and high <= margin
+
+
+EQUIVALENT = Exercise(
+    right=_inside,
+    trials=lambda: [
+        (-0.01, 0.015, 0.02),
+        (-0.05, 0.01, 0.02),
+        (-0.01, 0.05, 0.02),
+        (0.004, 0.012, 0.02),
+        (-0.012, -0.004, 0.02),
+        (0.03, 0.06, 0.02),
+        (-0.09, -0.04, 0.02),
+        (-0.03, 0.04, 0.02),
+    ],
+    mistakes=(
+        Mistake(
+            "nothing was found",
+            lambda low, high, margin: low <= 0 <= high,
+            "this asks whether the interval includes 0. A wide one does, and shows nothing.",
+        ),
+        Mistake(
+            "both",
+            lambda low, high, margin: low <= 0 <= high and _inside(low, high, margin),
+            "it need not include 0. A difference that is there, and too small to matter, counts.",
+        ),
+        Mistake(
+            "the middle",
+            lambda low, high, margin: abs(low + high) / 2 <= margin,
+            "this asks about the middle of the interval. All of it must lie within the margin.",
+        ),
+        Mistake(
+            "one side",
+            lambda low, high, margin: high <= margin,
+            "an effect far below minus the margin is not equal, either.",
+        ),
+        Mistake(
+            "narrow",
+            lambda low, high, margin: high - low <= 2 * margin,
+            "this asks whether the interval is narrow. It must also lie around 0.",
+        ),
+        Mistake(
+            "it may matter",
+            lambda low, high, margin: not _inside(low, high, margin),
+            "this is the opposite.",
+        ),
+    ),
+)
+
+
+def _square(patches: Tensor) -> Tensor:
+    side = round(len(patches) ** 0.5)
+    return patches.T.unflatten(1, (side, side))[None]
+
+
+def _rows(found: Tensor) -> Tensor:
+    return found[0].flatten(1).T
+
+
+FEWER = Exercise(
+    right=lambda patches, side: _rows(F.adaptive_avg_pool2d(_square(patches), side)),
+    trials=lambda: [(_random(16, 3), 2), (_random(36, 2, seed=1), 3), (_random(64, 2, seed=2), 4)],
+    mistakes=(
+        Mistake(
+            "one after another",
+            lambda patches, side: patches.unflatten(0, (side**2, -1)).mean(1),
+            "patches that follow each other in the row are averaged. Those of a square should be.",
+        ),
+        Mistake(
+            "columns first",
+            lambda patches, side: _rows(
+                F.adaptive_avg_pool2d(_square(patches), side).transpose(2, 3)
+            ),
+            "the means are right, and their order is column by column.",
+        ),
+        Mistake(
+            "the largest",
+            lambda patches, side: _rows(F.adaptive_max_pool2d(_square(patches), side)),
+            "the largest number of each square is taken. The mean is asked for.",
+        ),
+        Mistake(
+            "some are kept",
+            lambda patches, side: _rows(
+                _square(patches)[
+                    ...,
+                    :: round(len(patches) ** 0.5) // side,
+                    :: round(len(patches) ** 0.5) // side,
+                ]
+            ),
+            "one patch of each square is kept. The mean of all is asked for.",
+        ),
+        Mistake(
+            "the sum",
+            lambda patches, side: (
+                _rows(F.adaptive_avg_pool2d(_square(patches), side)) * len(patches) / side**2
+            ),
+            "this is the sum of each square. The mean is asked for.",
+        ),
+    ),
+)
+
+
+def _seeds(difference: float, spread: float, factor: float = 2 * 2.8**2) -> int:
+    return math.ceil(factor * (spread / difference) ** 2)
+
+
+SEEDS = Exercise(
+    right=_seeds,
+    trials=lambda: [(0.01, 0.01), (0.02, 0.015), (0.005, 0.02), (0.07, 0.03)],
+    mistakes=(
+        Mistake(
+            "one group",
+            lambda difference, spread: _seeds(difference, spread, 2.8**2),
+            "this would do if one of the two means were known exactly. Both vary.",
+        ),
+        Mistake(
+            "not squared",
+            lambda difference, spread: math.ceil(2 * 2.8 * spread / difference),
+            "half the difference needs four times the seeds; the quotient has to be squared.",
+        ),
+        Mistake(
+            "a coin",
+            lambda difference, spread: _seeds(difference, spread, 2 * 1.96**2),
+            "with so many, the difference is found in one of two cases. Four of five are asked"
+            " for: 1.96 + 0.84.",
+        ),
+        Mistake(
+            "rounded down",
+            lambda difference, spread: math.floor(2 * 2.8**2 * (spread / difference) ** 2),
+            "this is rounded down. There are no parts of a seed, and fewer are too few.",
+        ),
+        Mistake(
+            "upside down",
+            lambda difference, spread: _seeds(spread, difference),
+            "the larger the difference, the fewer seeds are needed.",
+        ),
+    ),
+)
+
+
+# --- llava/invention.md ---------------------------------------------------------------------------
+
+
+def _made_up(told: list[list[str]], there: list[set[str]]) -> int:
+    return sum(t not in s for ts, s in zip(told, there, strict=True) for t in ts)
+
+
+INVENTED = Exercise(
+    right=lambda told, there: _made_up(told, there) / sum(map(len, told)),
+    trials=lambda: [
+        ([["cube", "cone"], ["egg"], ["cube", "cube", "cone"]], [{"cube"}, {"egg"}, {"cone"}]),
+        ([["torus"], [], ["cone", "egg"]], [{"cube", "torus"}, {"egg"}, {"cube", "cone"}]),
+    ],
+    mistakes=(
+        Mistake(
+            "descriptions",
+            lambda told, there: (
+                sum(any(t not in s for t in ts) for ts, s in zip(told, there, strict=True))
+                / len(told)
+            ),
+            "this is the share of descriptions with something invented. The share of mentions is"
+            " asked for.",
+        ),
+        Mistake(
+            "each kind once",
+            lambda told, there: (
+                _made_up([sorted(set(ts)) for ts in told], there) / sum(len(set(t)) for t in told)
+            ),
+            "a kind counts once a description. Every mention should.",
+        ),
+        Mistake(
+            "mean of descriptions",
+            lambda told, there: (
+                sum(
+                    _made_up([ts], [s]) / max(1, len(ts)) for ts, s in zip(told, there, strict=True)
+                )
+                / len(told)
+            ),
+            "this is the mean of each description's share. All mentions should count alike.",
+        ),
+        Mistake(
+            "of what is there",
+            lambda told, there: _made_up(told, there) / sum(map(len, there)),
+            "the number of what is there divides. The number of mentions should.",
+        ),
+        Mistake(
+            "left out",
+            lambda told, there: (
+                sum(t not in ts for ts, s in zip(told, there, strict=True) for t in s)
+                / sum(map(len, there))
+            ),
+            "this is the share of what is there that was not mentioned.",
+        ),
+        Mistake(
+            "the right ones",
+            lambda told, there: 1 - _made_up(told, there) / sum(map(len, told)),
+            "this is the share of mentions that are true.",
+        ),
+    ),
+)
+
+ALWAYS_YES = Exercise(
+    right=lambda share: 2 * share / (1 + share),
+    trials=lambda: [(0.5,), (0.2,), (0.9,)],
+    mistakes=(
+        Mistake(
+            "precision",
+            lambda share: share,
+            "this is the precision, and the accuracy. F1 also has the recall in it, which is 1.",
+        ),
+        Mistake("the mean", lambda share: (1 + share) / 2, "this is the mean of precision and"
+                " recall. F1 is their harmonic mean."),
+        Mistake("two thirds", lambda share: 2 / 3, "so it is where half is there. In general the"
+                " share matters."),
+        Mistake("recall", lambda share: 1.0, "this is the recall."),
+        Mistake(
+            "always no",
+            lambda share: 0.0,
+            "this is what always saying no has: it finds nothing of what is there.",
+        ),
+    ),
+)  # fmt: skip
+
+
+def _kinds(scenes: list[set[str]]) -> list[str]:
+    return sorted(set().union(*scenes))
+
+
+def _together(scenes: list[set[str]], there: set[str]) -> list[int]:
+    """How often each kind came with one of those that are there, at most."""
+    return [max(sum({kind, t} <= s for s in scenes) for t in there) for kind in _kinds(scenes)]
+
+
+def _first(scenes: list[set[str]], there: set[str], scores: list[float]) -> int:
+    """The place of the absent kind with the highest score."""
+    absent = [n for n, kind in enumerate(_kinds(scenes)) if kind not in there]
+    return max(absent, key=scores.__getitem__)
+
+
+def _scenes(text: str) -> list[set[str]]:
+    return [set(scene) for scene in text.split()]
+
+
+TEMPTING = Exercise(
+    right=lambda scenes, there: _first(scenes, there, _together(scenes, there)),
+    trials=lambda: [
+        (_scenes("ab ab ac cd ce c be"), {"a"}),
+        (_scenes("ab ac ac db db db c c ce"), {"a", "e"}),
+        (_scenes("ac ac bc bd bd bd ab ad ec ec"), {"a", "b"}),
+        (_scenes("ac ac ac bc bd bd bd bd be be ae ae ae"), {"a", "b"}),
+    ],
+    mistakes=(
+        Mistake(
+            "popular",
+            lambda scenes, there: _first(
+                scenes, there, [sum(kind in s for s in scenes) for kind in _kinds(scenes)]
+            ),
+            "this is the kind that was there most often, whatever came with it: POPE's popular"
+            " way.",
+        ),
+        Mistake(
+            "what is there",
+            lambda scenes, there: _first(scenes, set(), _together(scenes, there)),
+            "this kind is there. One that is not is asked for.",
+        ),
+        Mistake(
+            "the rarest",
+            lambda scenes, there: _first(scenes, there, [-n for n in _together(scenes, there)]),
+            "this is the kind that came least often with what is there.",
+        ),
+        Mistake(
+            "added up",
+            lambda scenes, there: _first(
+                scenes,
+                there,
+                [sum({k, t} <= s for s in scenes for t in there) for k in _kinds(scenes)],
+            ),
+            "the numbers for all that is there are added up. The largest of them counts.",
+        ),
+    ),
+)
+
+
+# --- llava/tuning.md ------------------------------------------------------------------------------
+
+
+def _changed(x: Tensor, w: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    return x @ w.T + scale * (x @ a.T) @ b.T
+
+
+LORA = Exercise(
+    right=lambda x, w, a, b, alpha: _changed(x, w, a, b, alpha / len(a)),
+    trials=lambda: [
+        (_random(3, 6), _random(4, 6, seed=1), _random(2, 6, seed=2), _random(4, 2, seed=3), 8),
+        (_random(2, 5), _random(5, 5, seed=4), _random(3, 5, seed=5), _random(5, 3, seed=6), 4),
+    ],
+    mistakes=(
+        Mistake(
+            "not divided by the rank",
+            lambda x, w, a, b, alpha: _changed(x, w, a, b, alpha),
+            "the change is multiplied by alpha. It should be alpha / r.",
+        ),
+        Mistake(
+            "not scaled",
+            lambda x, w, a, b, alpha: _changed(x, w, a, b, 1),
+            "the change is not scaled.",
+        ),
+        Mistake(
+            "the change alone",
+            lambda x, w, a, b, alpha: _changed(x, 0 * w, a, b, alpha / len(a)),
+            "the map itself is missing; only its change is there.",
+        ),
+        Mistake(
+            "no change",
+            lambda x, w, a, b, alpha: x @ w.T,
+            "this is the map without its change.",
+        ),
+        Mistake(
+            "the map is scaled, too",
+            lambda x, w, a, b, alpha: alpha / len(a) * _changed(x, w, a, b, 1),
+            "the map is scaled along with its change.",
+        ),
+        Mistake(
+            "divided by the width",
+            lambda x, w, a, b, alpha: _changed(x, w, a, b, alpha / a.shape[1]),
+            "the change is divided by the width n. It should be the rank r.",
+        ),
+    ),
+)
+
+MERGED = Exercise(
+    right=lambda w, a, b, alpha: w + alpha / len(a) * b @ a,
+    trials=lambda: [
+        (_random(4, 6, seed=1), _random(2, 6, seed=2), _random(4, 2, seed=3), 8),
+        (_random(5, 5, seed=4), _random(3, 5, seed=5), _random(5, 3, seed=6), 4),
+    ],
+    mistakes=(
+        Mistake(
+            "not divided by the rank",
+            lambda w, a, b, alpha: w + alpha * b @ a,
+            "the change is multiplied by alpha. It should be alpha / r.",
+        ),
+        Mistake("not scaled", lambda w, a, b, alpha: w + b @ a, "the change is not scaled."),
+        Mistake(
+            "the change alone",
+            lambda w, a, b, alpha: alpha / len(a) * b @ a,
+            "this is the change. The map with its change is asked for.",
+        ),
+        Mistake(
+            "taken off",
+            lambda w, a, b, alpha: w - alpha / len(a) * b @ a,
+            "the change is taken off. That is how one gets the old weights back.",
+        ),
+        Mistake(
+            "divided by the width",
+            lambda w, a, b, alpha: w + alpha / a.shape[1] * b @ a,
+            "the change is divided by the width n. It should be the rank r.",
+        ),
+    ),
+)
+
+LORA_WEIGHTS = Exercise(
+    right=lambda shapes, r: sum(r * (m + n) for m, n in shapes) / sum(m * n for m, n in shapes),
+    trials=lambda: [([(256, 256), (128, 256), (704, 256)], 8), ([(4096, 4096), (10, 20)], 4)],
+    mistakes=(
+        Mistake(
+            "one matrix",
+            lambda shapes, r: sum(r * m for m, n in shapes) / sum(m * n for m, n in shapes),
+            "only B is counted. A has r n numbers.",
+        ),
+        Mistake(
+            "the other matrix",
+            lambda shapes, r: sum(r * n for m, n in shapes) / sum(m * n for m, n in shapes),
+            "only A is counted. B has m r numbers.",
+        ),
+        Mistake(
+            "mean of the maps",
+            lambda shapes, r: sum(r * (m + n) / (m * n) for m, n in shapes) / len(shapes),
+            "this is the mean of each map's share. Large maps should count for more.",
+        ),
+        Mistake(
+            "the number",
+            lambda shapes, r: sum(r * (m + n) for m, n in shapes),
+            "this is how many are added. Their share is asked for.",
+        ),
+        Mistake(
+            "of all",
+            lambda shapes, r: (
+                sum(r * (m + n) for m, n in shapes) / sum(m * n + r * (m + n) for m, n in shapes)
+            ),
+            "this is their share of all weights afterwards. It should be relative to the maps.",
+        ),
+    ),
+)
+
+
 EXERCISES = {
     "rms-norm": RMS_NORM,
     "put-in": PUT_IN,
@@ -342,4 +743,13 @@ EXERCISES = {
     "picture-share": PICTURE_SHARE,
     "blindfold": BLINDFOLD,
     "newly-read": NEWLY_READ,
+    "equivalent": EQUIVALENT,
+    "fewer": FEWER,
+    "seeds": SEEDS,
+    "invented": INVENTED,
+    "always-yes": ALWAYS_YES,
+    "tempting": TEMPTING,
+    "lora": LORA,
+    "merged": MERGED,
+    "lora-weights": LORA_WEIGHTS,
 }
