@@ -4,7 +4,7 @@
 
 Small LLaVAs (small_llava.py) with a linear or an MLP projector, and with 1, 4, 16 or 64 tokens for
 a picture, averaged from the 64 that the eye gives. Eight seeds, since the differences are expected
-to be small. Writes vlmbook/results/connectors.json. Two hours on one core. Book: llava.md.
+to be small. Writes vlmbook/results/connectors.json. Two hours on one core. Book: llava/stages.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import dual
 import small_llava as small
-import torch
 
 from vlmbook import train
 
@@ -27,9 +26,7 @@ ARMS = {"linear, 16": ("linear", 4)} | {f"mlp, {side**2}": ("mlp", side) for sid
 def made(projector: str, side: int, seed: int, settings: train.Settings) -> dict[str, Any]:
     """A model of one arm, measured."""
     seen = small.pictures(seed)
-    torch.manual_seed(seed)
-    model = small.build(side, projector=projector)
-    model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
+    model = small.begun(seed, settings, side, projector=projector)
     model.learn("projector", "text")
     some = small.Pictures(seen.scenes[:NUM], seen.feats[:NUM])
     losses = small.learn(model, some, small.DESCRIBES, settings, seed)

@@ -6,7 +6,7 @@ Language models that have learnt to speak of scenes that they are told about (sm
 to speak of pictures: through a projector, or by cross-attention between their layers, behind gates
 that are closed at first or open. Their own weights are frozen or learn along. Each is measured on
 pictures, and on the texts that it knew before. Writes vlmbook/results/forgetting.json. An hour on
-one core. Book: llava.md.
+one core. Book: llava/stages.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vlmbook import evaluate, fusion, generate, llava, tokenizer, train, world
 from vlmbook.decoder import Decoder, angles
 from vlmbook.encoders import causal_mask
 
-NUM, SIDE, OPEN = 12_000, 4, 3.0  # conversations; tokens a side; what an open gate holds
+NUM, OPEN = 12_000, 3.0  # conversations; what an open gate holds
 NUM_TEXTS = 300
 ARMS = {
     "projector, frozen": (None, False),
@@ -109,9 +109,7 @@ def made(gate: float | None, learns: bool, seed: int, settings: train.Settings) 
     """A model of one arm, measured."""
     seen = small.pictures(seed)
     some = small.Pictures(seen.scenes[:NUM], seen.feats[:NUM])
-    torch.manual_seed(seed)
-    model = small.build(SIDE)
-    model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
+    model = small.begun(seed, settings)
     before = surprise(model.text)
     if gate is None:
         model.learn("projector", *(["text"] if learns else []))

@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 
 import dual
 import small_llava as small
-import torch
 
 from vlmbook import evaluate, llava, tokenizer, train, world
 from vlmbook.world.language.facts import Thing
 
-NUM, SIDE, STEPS = 12_000, 4, 1000  # pictures to learn from; tokens a side
+NUM, STEPS = 12_000, 1000  # pictures to learn from
 NUM_TEST = 300  # scenes to ask about, and of each kind of those about cones
 LATER = 4  # one step in so many comes after, on other scenes, in the arms that have two parts
 SHAPES = world.PRESETS[small.PRESET].shapes
@@ -66,11 +65,7 @@ def conversation(scene: world.Scene, only_yes: bool) -> list[tokenizer.Message]:
         turns = [(small.SAY, world.caption(scene, "en", rng=rng, relations=False))]
     else:
         turns = [asked(scene, only_yes or rng.random() < 0.5, rng) for _ in range(3)]
-    messages: list[tokenizer.Message] = []
-    for said, answer in turns:
-        content = said if messages else [{"type": "image"}, {"type": "text", "text": said}]
-        messages += [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
-    return messages
+    return small.messages(turns, {"type": "image"})
 
 
 def asked(scene: world.Scene, yes: bool, rng: random.Random) -> tuple[str, str]:
@@ -166,9 +161,7 @@ def made(
 ) -> dict[str, Any]:
     """A model of one arm, measured."""
     seen = pictures(split, NUM, seed, always)
-    torch.manual_seed(seed)
-    model = small.build(SIDE)
-    model.text.load_state_dict(small.taught(seed, small.text_steps(settings, STEPS)))
+    model = small.begun(seed, settings, steps=STEPS)
     model.learn("projector", "text")
     steps = settings.steps // LATER if later else 0
     losses = learn(model, seen, only_yes, replace(settings, steps=settings.steps - steps), seed)

@@ -25,7 +25,7 @@ from vlmbook import checkpoint, evaluate, llava, tokenizer, train, world
 from vlmbook.encoders import Encoded
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
-from llava_mini import conversation  # noqa: E402
+from llava_mini import conversation, messages  # noqa: E402, F401
 
 WORDS = dual.WORDS
 NUM_PICTURES = 16_000
@@ -120,6 +120,20 @@ def text_steps(settings: train.Settings, steps: int = SETTINGS.steps) -> int:
     settings may be those of a trial that is shorter than the steps of the experiment.
     """
     return max(1, settings.steps * TEXT_STEPS // steps)
+
+
+def begun(
+    seed: int,
+    settings: train.Settings,
+    side: int = 4,
+    steps: int = SETTINGS.steps,
+    **changes: int | str,
+) -> llava.Llava:
+    """A model that can speak and has not seen anything; side and changes as in build."""
+    torch.manual_seed(seed)
+    model = build(side, **changes)
+    model.text.load_state_dict(taught(seed, text_steps(settings, steps)))
+    return model
 
 
 def told_of(scenes: Sequence[world.Scene]) -> list[tokenizer.Chat]:

@@ -123,12 +123,17 @@ def conversation(
     seen: dict[str, str] = {"type": "image"}
     if told_alone:
         seen = {"type": "text", "text": world.caption(scene, rng.choice(languages), "full", rng)}
-    messages: list[tokenizer.Message] = []
+    return messages(turns, seen)
+
+
+def messages(turns: Sequence[tuple[str, str]], seen: dict[str, str]) -> list[tokenizer.Message]:
+    """A conversation of what is asked and answered; what is seen comes before all of it."""
+    talk: list[tokenizer.Message] = []
     for question, answer in turns:
-        said = question if messages else [seen, {"type": "text", "text": question}]
-        messages.append({"role": "user", "content": said})
-        messages.append({"role": "assistant", "content": answer})
-    return messages
+        said = question if talk else [seen, {"type": "text", "text": question}]
+        talk.append({"role": "user", "content": said})
+        talk.append({"role": "assistant", "content": answer})
+    return talk
 
 
 def described(scene: world.Scene, language: str, rng: random.Random) -> tuple[str, str]:
