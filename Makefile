@@ -13,8 +13,8 @@ install: ## make .venv and install requirements.txt into it
 book: install ## run the pages that changed and build the site into _build/site
 	@$(BIN)/python -m website.build
 
-test: install ## run the tests
-	@$(BIN)/python -m pytest
+test: install ## run the tests, on all cores
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: install ## check style, formatting, and who imports whom
 	$(BIN)/ruff check .

@@ -204,7 +204,7 @@ def measure(model: blip.Blip, words: tokenizer.Tokenizer, num: int) -> dict[str,
 def main() -> None:
     """Train, measure, save, and record how."""
     given = command.read("blip-mini", blip.STEMS, measure=True)
-    num = 60 if given.smoke else 1000
+    num = 20 if given.smoke else 1000
     if given.measure:
         command.measure_again(given, functools.partial(measure, num=num))
         return

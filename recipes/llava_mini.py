@@ -204,7 +204,7 @@ def measure(model: llava.Llava, words: tokenizer.Tokenizer, num: int) -> dict[st
 def main() -> None:
     """Train, save, measure, and record how."""
     given = command.read("llava-mini", llava.STEMS, measure=True, workers=True)
-    num = 60 if given.smoke else 1000
+    num = 20 if given.smoke else 1000
     if given.measure:
         command.measure_again(given, functools.partial(measure, num=num))
         return
