@@ -112,6 +112,15 @@ def run_of(name: str | Path) -> dict[str, Any]:
     return _json(_folder(name) / "run.json")
 
 
+def fingerprint(model: nn.Module) -> str:
+    """The SHA-256 of a model's weights, whatever file they came from: equal for equal models."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def provenance(seeds: Sequence[int]) -> dict[str, Any]:
     """Where what is made now comes from: the fields that every run.json and result begins with."""
     script = Path(sys.argv[0])
