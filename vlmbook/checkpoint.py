@@ -107,6 +107,14 @@ def load(name: str | Path) -> tuple[nn.Module, tokenizer.Tokenizer]:
     return model.eval(), tokenizer.load(own)
 
 
+def config_of(name: str | Path) -> Any:
+    """The config that a model was built with."""
+    about = _json(_folder(name) / "config.json")
+    made_by, _ = KINDS[about.pop("kind")]
+    del about["sha256"]
+    return made_by(**about)
+
+
 def run_of(name: str | Path) -> dict[str, Any]:
     """How a model was trained: its run.json."""
     return _json(_folder(name) / "run.json")

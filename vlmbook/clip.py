@@ -8,18 +8,21 @@ Radford et al. 2021. Book: clip.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmbook import renaming
 from vlmbook.encoders import ImageEncoder, PatchStem, TextEncoder, prepare, stem
 from vlmbook.layers import ACTIVATIONS
-from vlmbook.tokenizer import END
+from vlmbook.tokenizer import END, PAD, START
 
 STEMS = ("conv", "patch")
 MAX_SCALE = 100.0  # Radford et al. 2021, section 2.5: beyond, training becomes unstable
@@ -181,6 +184,37 @@ def to_transformers(model: Clip) -> dict[str, Tensor]:
     patch = model.image.stem.patch
     state["image.stem.weight"] = state["image.stem.weight"].unflatten(1, (-1, patch, patch))
     return {renaming.theirs(name, NAMES): value for name, value in state.items()}
+
+
+def save_transformers(folder: str | Path, model: Clip, config: Config) -> None:
+    """Write a folder that transformers' CLIPModel.from_pretrained opens."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = {"hidden_act": config.activation, "layer_norm_eps": 1e-5}
+
+    def sizes(width: int, depth: int, heads: int) -> dict[str, Any]:
+        sides = {"hidden_size": width, "intermediate_size": config.hidden * width}
+        return shared | sides | {"num_hidden_layers": depth, "num_attention_heads": heads}
+
+    seen = sizes(config.image_width, config.image_depth, config.image_heads)
+    read = sizes(config.text_width, config.text_depth, config.text_heads)
+    about = {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.shared,
+        "vision_config": seen | {"image_size": config.size, "patch_size": config.patch},
+        "text_config": read
+        | {
+            "vocab_size": config.vocab_size,
+            "max_position_embeddings": config.max_tokens,
+            "bos_token_id": START,
+            "eos_token_id": config.end,
+            "pad_token_id": PAD,
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(about, indent=1) + "\n", "utf8")
+    state = {name: value.contiguous() for name, value in to_transformers(model).items()}
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
 
 
 def load_transformers(model: Clip, state: Mapping[str, Tensor]) -> Clip:
