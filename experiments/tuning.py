@@ -167,4 +167,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("tuning", runs, SETTINGS.steps)
+    dual.run("tuning", runs, SETTINGS.steps, batch=SETTINGS.batch, scenes=NUM)
