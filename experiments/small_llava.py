@@ -196,6 +196,12 @@ def items() -> list[tuple[world.Scene, world.Question]]:
     return [pair for f in ASKED for pair in world.balanced_questions(scenes, NUM_ASKED, f)]
 
 
+def about() -> dict[str, int | list[str]]:
+    """What a result says of how its models were trained, and of the questions."""
+    families = [question.family for _, question in items()]
+    return {"batch": SETTINGS.batch, "scenes": NUM_PICTURES, "families": families}
+
+
 @functools.cache
 def tested() -> tuple[Tensor, Tensor]:
     """What the eye sees of the scenes that are asked about, and of those to be described."""
