@@ -4,7 +4,7 @@
 
 Small LLaVAs (small_llava.py) learn from N conversations about pictures. Half of them have learnt
 before, with the projector alone, to describe other pictures; they have as many steps fewer after
-it, so that all have the same. Writes vlmbook/results/stages.json. An hour and a half on one core.
+it, so that all have the same. Writes vlmbook/results/stages.json. Over two hours on one core.
 Book: llava/stages.md.
 """
 
