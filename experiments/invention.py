@@ -178,4 +178,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("invention", runs, STEPS)
+    dual.run("invention", runs, STEPS, batch=small.SETTINGS.batch, scenes=NUM)
