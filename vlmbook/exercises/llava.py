@@ -334,6 +334,149 @@ NEWLY_READ = Exercise(
 )
 
 
+# --- llava/invention.md ---------------------------------------------------------------------------
+
+
+def _made_up(told: list[list[str]], there: list[set[str]]) -> int:
+    return sum(t not in s for ts, s in zip(told, there, strict=True) for t in ts)
+
+
+INVENTED = Exercise(
+    right=lambda told, there: _made_up(told, there) / sum(map(len, told)),
+    trials=lambda: [
+        ([["cube", "cone"], ["egg"], ["cube", "cube", "cone"]], [{"cube"}, {"egg"}, {"cone"}]),
+        ([["torus"], [], ["cone", "egg"]], [{"cube", "torus"}, {"egg"}, {"cube", "cone"}]),
+    ],
+    mistakes=(
+        Mistake(
+            "descriptions",
+            lambda told, there: (
+                sum(any(t not in s for t in ts) for ts, s in zip(told, there, strict=True))
+                / len(told)
+            ),
+            "this is the share of descriptions with something invented. The share of mentions is"
+            " asked for.",
+        ),
+        Mistake(
+            "each kind once",
+            lambda told, there: (
+                _made_up([sorted(set(ts)) for ts in told], there) / sum(len(set(t)) for t in told)
+            ),
+            "a kind counts once a description. Every mention should.",
+        ),
+        Mistake(
+            "mean of descriptions",
+            lambda told, there: (
+                sum(
+                    _made_up([ts], [s]) / max(1, len(ts)) for ts, s in zip(told, there, strict=True)
+                )
+                / len(told)
+            ),
+            "this is the mean of each description's share. All mentions should count alike.",
+        ),
+        Mistake(
+            "of what is there",
+            lambda told, there: _made_up(told, there) / sum(map(len, there)),
+            "the number of what is there divides. The number of mentions should.",
+        ),
+        Mistake(
+            "left out",
+            lambda told, there: (
+                sum(t not in ts for ts, s in zip(told, there, strict=True) for t in s)
+                / sum(map(len, there))
+            ),
+            "this is the share of what is there that was not mentioned.",
+        ),
+        Mistake(
+            "the right ones",
+            lambda told, there: 1 - _made_up(told, there) / sum(map(len, told)),
+            "this is the share of mentions that are true.",
+        ),
+    ),
+)
+
+ALWAYS_YES = Exercise(
+    right=lambda share: 2 * share / (1 + share),
+    trials=lambda: [(0.5,), (0.2,), (0.9,)],
+    mistakes=(
+        Mistake(
+            "precision",
+            lambda share: share,
+            "this is the precision, and the accuracy. F1 also has the recall in it, which is 1.",
+        ),
+        Mistake("the mean", lambda share: (1 + share) / 2, "this is the mean of precision and"
+                " recall. F1 is their harmonic mean."),
+        Mistake("two thirds", lambda share: 2 / 3, "so it is where half is there. In general the"
+                " share matters."),
+        Mistake("recall", lambda share: 1.0, "this is the recall."),
+        Mistake(
+            "always no",
+            lambda share: 0.0,
+            "this is what always saying no has: it finds nothing of what is there.",
+        ),
+    ),
+)  # fmt: skip
+
+
+def _kinds(scenes: list[set[str]]) -> list[str]:
+    return sorted(set().union(*scenes))
+
+
+def _together(scenes: list[set[str]], there: set[str]) -> list[int]:
+    """How often each kind came with one of those that are there, at most."""
+    return [max(sum({kind, t} <= s for s in scenes) for t in there) for kind in _kinds(scenes)]
+
+
+def _first(scenes: list[set[str]], there: set[str], scores: list[float]) -> int:
+    """The place of the absent kind with the highest score."""
+    absent = [n for n, kind in enumerate(_kinds(scenes)) if kind not in there]
+    return max(absent, key=scores.__getitem__)
+
+
+def _scenes(text: str) -> list[set[str]]:
+    return [set(scene) for scene in text.split()]
+
+
+TEMPTING = Exercise(
+    right=lambda scenes, there: _first(scenes, there, _together(scenes, there)),
+    trials=lambda: [
+        (_scenes("ab ab ac cd ce c be"), {"a"}),
+        (_scenes("ab ac ac db db db c c ce"), {"a", "e"}),
+        (_scenes("ac ac bc bd bd bd ab ad ec ec"), {"a", "b"}),
+        (_scenes("ac ac ac bc bd bd bd bd be be ae ae ae"), {"a", "b"}),
+    ],
+    mistakes=(
+        Mistake(
+            "popular",
+            lambda scenes, there: _first(
+                scenes, there, [sum(kind in s for s in scenes) for kind in _kinds(scenes)]
+            ),
+            "this is the kind that was there most often, whatever came with it: POPE's popular"
+            " way.",
+        ),
+        Mistake(
+            "what is there",
+            lambda scenes, there: _first(scenes, set(), _together(scenes, there)),
+            "this kind is there. One that is not is asked for.",
+        ),
+        Mistake(
+            "the rarest",
+            lambda scenes, there: _first(scenes, there, [-n for n in _together(scenes, there)]),
+            "this is the kind that came least often with what is there.",
+        ),
+        Mistake(
+            "added up",
+            lambda scenes, there: _first(
+                scenes,
+                there,
+                [sum({k, t} <= s for s in scenes for t in there) for k in _kinds(scenes)],
+            ),
+            "the numbers for all that is there are added up. The largest of them counts.",
+        ),
+    ),
+)
+
+
 # --- llava/tuning.md ------------------------------------------------------------------------------
 
 
@@ -455,6 +598,9 @@ EXERCISES = {
     "picture-share": PICTURE_SHARE,
     "blindfold": BLINDFOLD,
     "newly-read": NEWLY_READ,
+    "invented": INVENTED,
+    "always-yes": ALWAYS_YES,
+    "tempting": TEMPTING,
     "lora": LORA,
     "merged": MERGED,
     "lora-weights": LORA_WEIGHTS,
