@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmbook import evaluate, fusion, generate, llava, tokenizer, train, world
+from vlmbook import fusion, generate, llava, tokenizer, train, world
 from vlmbook.decoder import Decoder, angles
 from vlmbook.encoders import causal_mask
 
@@ -122,9 +122,8 @@ def made(gate: float | None, learns: bool, seed: int, settings: train.Settings) 
         looking.eval()
         asked = [q.text for _, q in small.items()]
         answers = looking.answer(small.tested()[0], asked, small.WORDS)
-    right = evaluate.exact_match(answers, [q.answer for _, q in small.items()])
     return {
-        "right": "".join(str(int(r)) for r in right),
+        "right": small.right(answers),
         "before": round(before, 4),
         "after": round(surprise(model.text), 4),
         "loss": small.last(losses),
@@ -138,5 +137,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    families = [q.family for _, q in small.items()]
-    dual.run("forgetting", runs, small.SETTINGS.steps, families=families)
+    dual.run("forgetting", runs, small.SETTINGS.steps, **small.about())

@@ -404,10 +404,16 @@ ALWAYS_YES = Exercise(
             lambda share: share,
             "this is the precision, and the accuracy. F1 also has the recall in it, which is 1.",
         ),
-        Mistake("the mean", lambda share: (1 + share) / 2, "this is the mean of precision and"
-                " recall. F1 is their harmonic mean."),
-        Mistake("two thirds", lambda share: 2 / 3, "so it is where half is there. In general the"
-                " share matters."),
+        Mistake(
+            "the mean",
+            lambda share: (1 + share) / 2,
+            "this is the mean of precision and recall. F1 is their harmonic mean.",
+        ),
+        Mistake(
+            "two thirds",
+            lambda share: 2 / 3,
+            "so it is where half is there. In general the share matters.",
+        ),
         Mistake("recall", lambda share: 1.0, "this is the recall."),
         Mistake(
             "always no",
@@ -415,7 +421,7 @@ ALWAYS_YES = Exercise(
             "this is what always saying no has: it finds nothing of what is there.",
         ),
     ),
-)  # fmt: skip
+)
 
 
 def _kinds(scenes: list[set[str]]) -> list[str]:
