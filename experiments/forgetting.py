@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmbook import evaluate, fusion, generate, llava, tokenizer, train, world
+from vlmbook import fusion, generate, llava, tokenizer, train, world
 from vlmbook.decoder import Decoder, angles
 from vlmbook.encoders import causal_mask
 
@@ -126,13 +126,7 @@ def answers_told(text: Decoder) -> str:
         return text.next_logits(text(text.token(ids)).feats[:, -1]), ids
 
     given = [small.WORDS.decode(generate.greedy(step, ids, 8).ids[0]) for ids in told()]
-    return right(given)
-
-
-def right(given: list[str]) -> str:
-    """Which of the test's questions have the right answer, 1 or 0 each."""
-    hits = evaluate.exact_match(given, [question.answer for _, question in small.items()])
-    return "".join(str(int(hit)) for hit in hits)
+    return small.right(given)
 
 
 def made(gate: float | None, learns: bool, seed: int, settings: train.Settings) -> dict[str, Any]:
@@ -154,7 +148,7 @@ def made(gate: float | None, learns: bool, seed: int, settings: train.Settings) 
         answers = looking.answer(small.tested()[0], asked, small.WORDS)
     model.eval()
     return {
-        "right": right(answers),
+        "right": small.right(answers),
         "before": round(before, 4),
         "after": round(surprise(model.text), 4),
         "told before": told_before,
