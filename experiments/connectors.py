@@ -40,5 +40,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    families = [q.family for _, q in small.items()]
-    dual.run("connectors", runs, small.SETTINGS.steps, SEEDS, families=families)
+    dual.run("connectors", runs, small.SETTINGS.steps, SEEDS, **small.about())

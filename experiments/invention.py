@@ -65,7 +65,7 @@ def conversation(scene: world.Scene, only_yes: bool) -> list[tokenizer.Message]:
         turns = [(small.SAY, world.caption(scene, "en", rng=rng, relations=False))]
     else:
         turns = [asked(scene, only_yes or rng.random() < 0.5, rng) for _ in range(3)]
-    return small.messages(turns, {"type": "image"})
+    return small.recipe.messages(turns, {"type": "image"})
 
 
 def asked(scene: world.Scene, yes: bool, rng: random.Random) -> tuple[str, str]:
@@ -178,4 +178,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("invention", runs, STEPS)
+    dual.run("invention", runs, STEPS, batch=small.SETTINGS.batch, scenes=NUM)

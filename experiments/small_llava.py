@@ -25,7 +25,7 @@ from vlmbook import checkpoint, evaluate, llava, tokenizer, train, world
 from vlmbook.encoders import Encoded
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
-from llava_mini import conversation, messages  # noqa: E402, F401
+import llava_mini as recipe  # noqa: E402
 
 WORDS = dual.WORDS
 NUM_PICTURES = 16_000
@@ -138,13 +138,13 @@ def begun(
 
 def told_of(scenes: Sequence[world.Scene]) -> list[tokenizer.Chat]:
     """A conversation about each of some scenes, with a caption in the place of a picture."""
-    talks = [conversation(scene, DESCRIBES, True, ("en",)) for scene in scenes]
+    talks = [recipe.conversation(scene, DESCRIBES, True, ("en",)) for scene in scenes]
     return [WORDS.chat(talk, False) for talk in talks]
 
 
 def told(scenes: Sequence[world.Scene], describes: float, tokens: int) -> list[tokenizer.Chat]:
     """A conversation about each of some scenes, with so many places for image tokens."""
-    talks = [conversation(scene, describes, False, ("en",)) for scene in scenes]
+    talks = [recipe.conversation(scene, describes, False, ("en",)) for scene in scenes]
     return [WORDS.chat(talk, False, tokens) for talk in talks]
 
 
@@ -196,6 +196,12 @@ def items() -> list[tuple[world.Scene, world.Question]]:
     return [pair for f in ASKED for pair in world.balanced_questions(scenes, NUM_ASKED, f)]
 
 
+def about() -> dict[str, int | list[str]]:
+    """What a result says of how its models were trained, and of the questions."""
+    families = [question.family for _, question in items()]
+    return {"batch": SETTINGS.batch, "scenes": NUM_PICTURES, "families": families}
+
+
 @functools.cache
 def tested() -> tuple[Tensor, Tensor]:
     """What the eye sees of the scenes that are asked about, and of those to be described."""
@@ -232,11 +238,16 @@ def describe(model: llava.Llava, feats: Tensor) -> list[str]:
     ]
 
 
+def right(given: Sequence[str]) -> str:
+    """Which of the test's questions have the right answer, 1 or 0 each."""
+    hits = evaluate.exact_match(given, [question.answer for _, question in items()])
+    return "".join(str(int(hit)) for hit in hits)
+
+
 def measure(model: llava.Llava) -> dict[str, str | list[float]]:
     """Which of the test's questions are answered right, and the F1 of descriptions."""
-    right = evaluate.exact_match(answers(model), [q.answer for _, q in items()])
     f1 = evaluate.scene_graph(describe(model, tested()[1]), described(), "en").f1
     return {
-        "right": "".join(str(int(r)) for r in right),
+        "right": right(answers(model)),
         "described": [round(float(v), 3) for v in f1],
     }

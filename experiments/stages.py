@@ -4,8 +4,8 @@
 
 Small LLaVAs (small_llava.py) learn from N conversations about pictures. Half of them have learnt
 before, with the projector alone, to describe other pictures; they have as many steps fewer after
-it, so that all have the same. Writes vlmbook/results/stages.json. An hour on one core. Book:
-llava.md.
+it, so that all have the same. Writes vlmbook/results/stages.json. Over two hours on one core.
+Book: llava/stages.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 import dual
 import small_llava as small
-import torch
 
 from vlmbook import train
 
@@ -29,9 +28,7 @@ SHARE = 4  # one step in so many is of the first
 def made(num: int, first: bool, seed: int, settings: train.Settings) -> dict[str, Any]:
     """A model of one arm, measured."""
     seen = small.pictures(seed)
-    torch.manual_seed(seed)
-    model = small.build()
-    model.text.load_state_dict(small.taught(seed, small.text_steps(settings)))
+    model = small.begun(seed, settings)
     steps = settings.steps // SHARE if first else 0
     if first:
         model.learn("projector")
@@ -58,4 +55,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("stages", runs, small.SETTINGS.steps, families=[q.family for _, q in small.items()])
+    dual.run("stages", runs, small.SETTINGS.steps, **small.about())

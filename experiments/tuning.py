@@ -106,10 +106,7 @@ def measure(model: llava.Llava, split: str = "test") -> dict[str, str]:
     model.eval()
     found = {}
     for which, (feats, questions, truth) in tests(split).items():
-        told = []
-        for some in torch.arange(len(truth)).split(50):
-            own = [questions[i] for i in some.tolist()]
-            told += [a.text for a in model.answer(feats[some], own, small.WORDS)]
+        told = small.answered(model, feats, questions)
         found[which] = "".join(str(int(a == t)) for a, t in zip(told, truth, strict=True))
     return found
 
@@ -118,14 +115,12 @@ def examples(seed: int, old: bool) -> tuple[list[tokenizer.Chat], torch.Tensor]:
     """Conversations to learn from, and what the eye saw."""
     scenes, talks = [], []
     for scene, question, answer in asked("train", NUM, 400 + seed):
-        content = [{"type": "image"}, {"type": "text", "text": question}]
         scenes.append(scene)
-        talks.append([{"role": "user", "content": content},
-                      {"role": "assistant", "content": answer}])  # fmt: skip
+        talks.append(small.recipe.messages([(question, answer)], {"type": "image"}))
     if old:
         others = world.sample(NUM_OLD, "full", "train", 500 + seed, num_objects=(1, 3))
         scenes += others
-        talks += [small.conversation(scene, small.DESCRIBES) for scene in others]
+        talks += [small.recipe.conversation(scene, small.DESCRIBES) for scene in others]
     return [small.WORDS.chat(talk, False, 64) for talk in talks], small.look(scenes)
 
 
@@ -167,4 +162,4 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("tuning", runs, SETTINGS.steps)
+    dual.run("tuning", runs, SETTINGS.steps, batch=SETTINGS.batch, scenes=NUM)
