@@ -41,7 +41,7 @@ from vlmbook.encoders import prepare
 WAYS = ("projections", "lora")
 SETTINGS = {
     "projections": train.Settings(steps=400, batch=256, rate=2e-3, warm_up=40),
-    "lora": train.Settings(steps=120, batch=64, rate=2e-3, warm_up=20),
+    "lora": train.Settings(steps=80, batch=64, rate=2e-3, warm_up=20),
 }
 RANK = 8
 MAPS = ["query", "key", "value", "out", "mlp.0", "mlp.2"]  # what LoRA changes
