@@ -143,14 +143,16 @@ def tested() -> Test:
 def sentences(num: int, seed: int, wanted: Callable[[str], bool] = lambda text: True) -> Sentences:
     """So many pairs whose Korean sentence is wanted."""
     rng, found = random.Random(f"korean/{seed}"), Sentences([], [])
-    for scene in world.stream(PRESET, "train", 300 + seed, NUM_OBJECTS):
-        korean = world.caption(scene, "ko", rng=rng, relations=False)
-        english = world.caption(scene, "en", rng=rng, relations=False)
+    scenes = world.stream(PRESET, "train", 300 + seed, NUM_OBJECTS)
+    while len(found.korean) < num:
+        scene = next(scenes)
+        korean, english = (
+            world.caption(scene, of, rng=rng, relations=False) for of in ("ko", "en")
+        )
         if wanted(korean):
             found.english.append(english)
             found.korean.append(korean)
-        if len(found.korean) == num:
-            return found
+    return found
 
 
 @functools.cache
@@ -159,7 +161,9 @@ def kept_out(seed: int) -> frozenset[str]:
     seen = {word.strip(".,") for text in sentences(2000, seed).korean for word in text.split()}
     names = [world.phrase(Thing(shape), "ko") for shape in world.PRESETS[PRESET].shapes]
     rng = random.Random(seed)
-    return frozenset(rng.choice([name + p for p in PARTICLES if name + p in seen]) for name in names)
+    return frozenset(
+        rng.choice([name + p for p in PARTICLES if name + p in seen]) for name in names
+    )
 
 
 def has_form(text: str, forms: frozenset[str]) -> bool:

@@ -1,0 +1,326 @@
+"""The exercises of the chapter on applications, page by page. Book: applications.md, its pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlmbook.exercises import Exercise, Mistake, Result, judge
+
+
+def check(name: str, answer: Any) -> Result:
+    """What is right or wrong with an answer to one of this chapter's exercises."""
+    return judge(EXERCISES, name, answer)
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --- applications/inspection.md -------------------------------------------------------------------
+
+
+def _precision(found: float, false: float, rate: float) -> float:
+    return rate * found / (rate * found + (1 - rate) * false)
+
+
+PRECISION = Exercise(
+    right=_precision,
+    trials=lambda: [(0.9, 0.05, 0.01), (0.5, 0.001, 0.02), (0.99, 0.2, 0.4), (0.7, 0.3, 0.8)],
+    mistakes=(
+        Mistake(
+            "half of them",
+            lambda found, false, rate: found / (found + false),
+            "this is so where every second tray has a defect. Weigh both shares by how many trays"
+            " there are of each kind.",
+        ),
+        Mistake(
+            "the other rate",
+            lambda found, false, rate: _precision(found, false, 1 - rate),
+            "the shares are weighed the wrong way round: rate is that of the defects.",
+        ),
+        Mistake(
+            "only one weighed",
+            lambda found, false, rate: rate * found / (rate * found + false),
+            "false is a share of the good trays, and these are 1 - rate of all.",
+        ),
+        Mistake(
+            "false alarms",
+            lambda found, false, rate: 1 - _precision(found, false, rate),
+            "this is the share of alarms that are wrong.",
+        ),
+        Mistake(
+            "recall",
+            lambda found, false, rate: found,
+            "this is recall, the share of defects that are found.",
+        ),
+        Mistake(
+            "all alarms",
+            lambda found, false, rate: rate * found + (1 - rate) * false,
+            "this is how many trays raise an alarm at all.",
+        ),
+    ),
+)
+
+
+def _patches() -> list[tuple[Tensor, Tensor]]:
+    return [
+        (F.normalize(_random(b, n, 5, seed=b), dim=2), F.normalize(_random(k, n, 5, seed=k), dim=2))
+        for b, n, k in ((2, 6, 3), (4, 9, 1), (1, 4, 5))
+    ]
+
+
+def _anywhere(patches: Tensor, memory: Tensor) -> Tensor:
+    return 1 - (patches @ memory.flatten(0, 1).T).amax(2)
+
+
+NEAREST_GOOD = Exercise(
+    right=_anywhere,
+    trials=_patches,
+    mistakes=(
+        Mistake(
+            "the same place",
+            lambda patches, memory: 1 - torch.einsum("bnd,knd->bkn", patches, memory).amax(1),
+            "each patch is compared with those of its own place alone. All places count here.",
+        ),
+        Mistake(
+            "similarity",
+            lambda patches, memory: 1 - _anywhere(patches, memory),
+            "this is the similarity. A distance is 1 minus it.",
+        ),
+        Mistake(
+            "the farthest",
+            lambda patches, memory: 1 - (patches @ memory.flatten(0, 1).T).amin(2),
+            "this is the distance from the farthest patch of the memory. The nearest is meant.",
+        ),
+        Mistake(
+            "the mean",
+            lambda patches, memory: 1 - (patches @ memory.flatten(0, 1).T).mean(2),
+            "this is the mean distance from all patches. The nearest one is meant.",
+        ),
+        Mistake(
+            "one picture",
+            lambda patches, memory: 1 - (patches @ memory[0].T).amax(2),
+            "only the first good picture is looked at.",
+        ),
+    ),
+)
+
+
+def _costs(good: Tensor, bad: Tensor, rate: float, miss: float) -> tuple[Tensor, Tensor]:
+    every = torch.cat([good, bad])
+    missed = (bad[None] < every[:, None]).float().mean(1)
+    false = (good[None] >= every[:, None]).float().mean(1)
+    return every, rate * missed * miss + (1 - rate) * false
+
+
+def _threshold(good: Tensor, bad: Tensor, rate: float, miss: float) -> Tensor:
+    every, cost = _costs(good, bad, rate, miss)
+    return every[cost.argmin()]
+
+
+def _pooled(good: Tensor, bad: Tensor, rate: float, miss: float) -> Tensor:
+    every = torch.cat([good, bad])
+    missed = (bad[None] < every[:, None]).float().sum(1)
+    false = (good[None] >= every[:, None]).float().sum(1)
+    return every[(missed * miss + false).argmin()]
+
+
+THRESHOLD = Exercise(
+    right=_threshold,
+    trials=lambda: [
+        (_random(40, seed=1), _random(15, seed=2) + 1.5, 0.05, 20.0),
+        (_random(30, seed=3), _random(60, seed=4) + 1, 0.3, 2.0),
+        (_random(25, seed=5), _random(25, seed=6) + 2, 0.01, 300.0),
+    ],
+    mistakes=(
+        Mistake(
+            "as collected",
+            _pooled,
+            "mistakes are counted as if good and spoilt trays came as often as they were collected."
+            " Weigh the shares by rate and 1 - rate.",
+        ),
+        Mistake(
+            "costs alike",
+            lambda good, bad, rate, miss: _threshold(good, bad, rate, 1.0),
+            "a miss counts as much as a false alarm. It costs miss.",
+        ),
+        Mistake(
+            "the dearest",
+            lambda good, bad, rate, miss: _costs(good, bad, rate, miss)[0][
+                _costs(good, bad, rate, miss)[1].argmax()
+            ],
+            "this is the threshold that costs most.",
+        ),
+        Mistake(
+            "the cost",
+            lambda good, bad, rate, miss: _costs(good, bad, rate, miss)[1].min(),
+            "this is what the best threshold costs. The threshold itself is asked for.",
+        ),
+        Mistake(
+            "none missed",
+            lambda good, bad, rate, miss: bad.min(),
+            "this threshold misses nothing, whatever the false alarms cost.",
+        ),
+        Mistake(
+            "no false alarm",
+            lambda good, bad, rate, miss: good.max(),
+            "this one has next to no false alarms, whatever the misses cost.",
+        ),
+    ),
+)
+
+
+# --- applications/own_data.md ---------------------------------------------------------------------
+
+
+def _held_out(sessions: list[str], num: int, names: list[str] | None = None) -> list[int]:
+    held: list[int] = []
+    for name in names or sorted(set(sessions)):
+        if len(held) >= num:
+            break
+        held += [n for n, own in enumerate(sessions) if own == name]
+    return sorted(held)
+
+
+WHOLE_SESSIONS = Exercise(
+    right=_held_out,
+    trials=lambda: [
+        (["b", "a", "b", "c", "a", "c", "c", "b"], 3),
+        (["may", "june", "may", "july", "june", "july", "april"], 3),
+        (["x", "z", "y", "x", "y", "z", "x"], 4),
+        (["q", "p", "p", "q", "r"], 2),
+    ],
+    mistakes=(
+        Mistake(
+            "cut",
+            lambda sessions, num: sorted(
+                sorted(range(len(sessions)), key=sessions.__getitem__)[:num]
+            ),
+            "a session is cut: some of its pictures are held out, and others are learnt from.",
+        ),
+        Mistake(
+            "the first",
+            lambda sessions, num: list(range(num)),
+            "these are the first pictures, whatever their session.",
+        ),
+        Mistake(
+            "one session",
+            lambda sessions, num: _held_out(sessions, 1),
+            "this stops after the first session, though there are fewer than num pictures.",
+        ),
+        Mistake(
+            "one too many",
+            lambda sessions, num: _held_out(sessions, num + 1),
+            "this takes another session though there are num pictures already.",
+        ),
+        Mistake(
+            "as they come",
+            lambda sessions, num: _held_out(sessions, num, list(dict.fromkeys(sessions))),
+            "the sessions are taken as they come. Take them in alphabetical order.",
+        ),
+        Mistake(
+            "the others",
+            lambda sessions, num: [
+                n for n in range(len(sessions)) if n not in _held_out(sessions, num)
+            ],
+            "these are the pictures to learn from. Those to hold out are asked for.",
+        ),
+    ),
+)
+
+
+def _vectors(num: int, seed: int) -> Tensor:
+    some = F.normalize(_random(num, 6, seed=seed), dim=1)
+    copies = F.normalize(some[: num // 2] + 0.1 * _random(num // 2, 6, seed=seed + 1), dim=1)
+    return torch.cat([some, copies, some[:1]])
+
+
+def _alike(emb: Tensor, least: float, diagonal: int = 1) -> list[tuple[int, ...]]:
+    return [tuple(pair) for pair in (emb @ emb.T >= least).triu(diagonal).nonzero().tolist()]
+
+
+NEAR_COPIES = Exercise(
+    right=_alike,
+    trials=lambda: [(_vectors(5, 1), 0.9), (_vectors(8, 3), 0.95), (_vectors(6, 5), 0.5)],
+    mistakes=(
+        Mistake(
+            "with itself",
+            lambda emb, least: _alike(emb, least, 0),
+            "each picture is a copy of itself here. Leave these pairs out.",
+        ),
+        Mistake(
+            "both ways",
+            lambda emb, least: [
+                tuple(pair)
+                for pair in (emb @ emb.T >= least).fill_diagonal_(False).nonzero().tolist()
+            ],
+            "each pair comes twice. Only those with a < b are asked for.",
+        ),
+        Mistake(
+            "both ways, and with itself",
+            lambda emb, least: [tuple(pair) for pair in (emb @ emb.T >= least).nonzero().tolist()],
+            "each pair comes twice, and each picture with itself. Only a < b is asked for.",
+        ),
+        Mistake(
+            "unlike",
+            lambda emb, least: [
+                tuple(pair) for pair in (emb @ emb.T < least).triu(1).nonzero().tolist()
+            ],
+            "these are the pairs that are not alike.",
+        ),
+        Mistake(
+            "neighbours",
+            lambda emb, least: [(a, b) for a, b in _alike(emb, least) if b == a + 1],
+            "only pictures that follow each other are compared. Compare all with all.",
+        ),
+    ),
+)
+
+
+def _between(before: Tensor, after: Tensor, share: float) -> Tensor:
+    return before + share * (after - before)
+
+
+BETWEEN = Exercise(
+    right=_between,
+    trials=lambda: [
+        (_random(2, 3, seed=1), _random(2, 3, seed=2), 0.3),
+        (_random(4, seed=3), _random(4, seed=4), 0.8),
+    ],
+    mistakes=(
+        Mistake(
+            "the other way",
+            lambda before, after, share: _between(after, before, share),
+            "this begins at after. With a share of 0 the weights are to be as they were before.",
+        ),
+        Mistake(
+            "half",
+            lambda before, after, share: _between(before, after, 0.5),
+            "this is half of the way, whatever the share.",
+        ),
+        Mistake(
+            "added",
+            lambda before, after, share: before + share * after,
+            "the weights after are added to those before. Go towards them: by their difference.",
+        ),
+        Mistake(
+            "only the way",
+            lambda before, after, share: share * (after - before),
+            "this is the way that is gone. Begin with the weights before.",
+        ),
+    ),
+)
+
+
+EXERCISES = {
+    "precision": PRECISION,
+    "nearest-good": NEAREST_GOOD,
+    "threshold": THRESHOLD,
+    "whole-sessions": WHOLE_SESSIONS,
+    "near-copies": NEAR_COPIES,
+    "between": BETWEEN,
+}
