@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -316,6 +317,153 @@ BETWEEN = Exercise(
 )
 
 
+# --- applications/descriptions.md -----------------------------------------------------------------
+
+Words = set[str]
+
+
+def _agreement(thing: Words, draws: list[list[Words]]) -> float:
+    return sum(any(thing <= other for other in told) for told in draws) / len(draws)
+
+
+DRAWN = [
+    [{"large", "red", "cube"}, {"green", "cone"}],
+    [{"red", "cube"}, {"large", "green", "cone"}],
+    [{"large", "red", "egg"}, {"large", "green", "cone"}],
+    [{"large", "blue", "cube"}],
+    [{"green", "cone"}, {"large", "green", "cone"}, {"red", "cube"}],
+]
+
+AGREEMENT = Exercise(
+    right=_agreement,
+    trials=lambda: [
+        ({"red", "cube"}, DRAWN),
+        ({"large", "green", "cone"}, DRAWN),
+        ({"large"}, DRAWN[:3]),
+        ({"cone"}, DRAWN),
+    ],
+    mistakes=(
+        Mistake(
+            "word for word",
+            lambda thing, draws: sum(thing in told for told in draws) / len(draws),
+            "a thing of which more is said agrees as well. At least these words are asked for.",
+        ),
+        Mistake(
+            "a number",
+            lambda thing, draws: sum(any(thing <= o for o in told) for told in draws),
+            "this is how many agree. Their share is asked for.",
+        ),
+        Mistake(
+            "things",
+            lambda thing, draws: sum(thing <= o for told in draws for o in told) / len(draws),
+            "a description that tells of two such things counts twice.",
+        ),
+        Mistake(
+            "of all things",
+            lambda thing, draws: (
+                sum(thing <= o for told in draws for o in told) / sum(map(len, draws))
+            ),
+            "this is the share of things. That of descriptions is asked for.",
+        ),
+        Mistake(
+            "less is said",
+            lambda thing, draws: sum(any(o <= thing for o in told) for told in draws) / len(draws),
+            "this asks whether the description says no more than the thing. Turn it round.",
+        ),
+    ),
+)
+
+
+def _sure_words(thing: Words, draws: list[list[Words]], need: float, short: bool = False) -> int:
+    sizes = [
+        num
+        for num in range(1, len(thing) + 1)
+        for some in itertools.combinations(sorted(thing), num)
+        if _agreement(set(some), draws) >= need
+    ]
+    return (min if short else max)(sizes, default=0)
+
+
+SURE_WORDS = Exercise(
+    right=_sure_words,
+    trials=lambda: [
+        ({"large", "red", "cube"}, DRAWN, 0.6),
+        ({"large", "green", "cone"}, DRAWN, 0.7),
+        ({"large", "red", "cube"}, DRAWN, 0.2),
+        ({"purple", "torus"}, DRAWN, 0.5),
+    ],
+    mistakes=(
+        Mistake(
+            "word by word",
+            lambda thing, draws, need: sum(_agreement({word}, draws) >= need for word in thing),
+            "each word is sure for itself. Whether they are so together is another question.",
+        ),
+        Mistake(
+            "all or nothing",
+            lambda thing, draws, need: len(thing) * (_agreement(thing, draws) >= need),
+            "this leaves out the whole thing. Part of its words may be sure.",
+        ),
+        Mistake(
+            "the smallest",
+            lambda thing, draws, need: _sure_words(thing, draws, need, short=True),
+            "this is the smallest set that is sure. The largest is asked for.",
+        ),
+        Mistake(
+            "more than need",
+            lambda thing, draws, need: _sure_words(thing, draws, need + 1e-9),
+            "an agreement of exactly need is enough.",
+        ),
+    ),
+)
+
+
+def _keep(wrong: list[int], said: list[int], limit: float, factor: float = 1.96) -> list[int]:
+    shares = [bad / n for bad, n in zip(wrong, said, strict=True)]
+    return [
+        k
+        for k, (w, n) in enumerate(zip(shares, said, strict=True))
+        if w + factor * (w * (1 - w) / n) ** 0.5 <= limit
+    ]
+
+
+def _fewest(wrong: list[int], said: list[int], limit: float, factor: float = 1.96) -> int:
+    return min(_keep(wrong, said, limit, factor), default=len(wrong) - 1)
+
+
+FEWEST = Exercise(
+    right=_fewest,
+    trials=lambda: [
+        ([46, 30, 17, 9, 3, 1], [320, 318, 310, 300, 280, 250], 0.05),
+        ([20, 12, 5, 4], [100, 95, 90, 80], 0.1),
+        ([9, 8, 8], [40, 39, 35], 0.05),
+        ([11, 9, 7, 4, 1], [200, 200, 200, 200, 200], 0.05),
+        ([2, 1, 1], [400, 390, 380], 0.05),
+    ],
+    mistakes=(
+        Mistake(
+            "the share",
+            lambda wrong, said, limit: _fewest(wrong, said, limit, 0.0),
+            "the share itself is compared with the limit. The upper end of its interval should be.",
+        ),
+        Mistake(
+            "the lower end",
+            lambda wrong, said, limit: _fewest(wrong, said, limit, -1.96),
+            "this is the lower end of the interval.",
+        ),
+        Mistake(
+            "the last",
+            lambda wrong, said, limit: max(_keep(wrong, said, limit), default=len(wrong) - 1),
+            "this is the last that keeps to the limit. The first is asked for.",
+        ),
+        Mistake(
+            "one standard error",
+            lambda wrong, said, limit: _fewest(wrong, said, limit, 1.0),
+            "the interval has 1.96 standard errors on each side.",
+        ),
+    ),
+)
+
+
 EXERCISES = {
     "precision": PRECISION,
     "nearest-good": NEAREST_GOOD,
@@ -323,4 +471,7 @@ EXERCISES = {
     "whole-sessions": WHOLE_SESSIONS,
     "near-copies": NEAR_COPIES,
     "between": BETWEEN,
+    "agreement": AGREEMENT,
+    "sure-words": SURE_WORDS,
+    "fewest": FEWEST,
 }
