@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import runpy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import clip_mini
@@ -45,22 +45,23 @@ def main() -> None:
     torch.manual_seed(SEED)
     own, accelerator = words(0.02 if given.smoke else 1.0), Accelerator()
     config = clip.nano(len(own), given.stem)
-    model, settings = clip.build(config), command.changed(STAGE.settings, given)
+    model = clip.build(config)
+    stage = replace(STAGE, settings=command.changed(STAGE.settings, given))
     draw = functools.partial(
         clip_mini.batch,
-        stage=STAGE,
+        stage=stage,
         words=own,
         device=str(accelerator.device),
         languages=("en",),
     )
-    run = train.fit(model, train.contrastive, draw, settings, given.state, KEEP_EVERY)
+    run = train.fit(model, train.contrastive, draw, stage.settings, given.state, KEEP_EVERY)
     if accelerator.is_main_process:
         record |= {
             "processes": accelerator.num_processes,
-            "settings": asdict(settings),
+            "stages": [asdict(stage)],
             "seconds": round(run.seconds),
-            "pictures": settings.steps * settings.batch,
-            "loss": round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4),
+            "pictures": stage.settings.steps * stage.settings.batch,
+            "loss": [round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4)],
             "parameters": sum(p.numel() for p in model.parameters()),
             "measured": clip_mini.measure(model, own, 100 if given.smoke else 1000, ("en",)),
         }
