@@ -21,6 +21,138 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+# --- applications/search.md -----------------------------------------------------------------------
+
+
+def _rows(*rows: list[int]) -> Tensor:
+    return torch.tensor(rows)
+
+
+def _found_share(found: Tensor, exact: Tensor) -> Tensor:
+    return (exact[:, :, None] == found[:, None]).any(2).float().mean(1)
+
+
+FOUND_SHARE = Exercise(
+    right=_found_share,
+    trials=lambda: [
+        (_rows([3, 1, 7], [4, 9, 2], [5, 8, 6]), _rows([1, 3, 5], [4, 9, 2], [0, 7, 1])),
+        (_rows([2, 2, 2, 0], [1, 4, 3, 0]), _rows([2, 5, 6, 7], [0, 1, 3, 9])),
+    ],
+    mistakes=(
+        Mistake(
+            "in order",
+            lambda found, exact: (found == exact).float().mean(1),
+            "a row counts only where it stands at the same place. The order does not matter.",
+        ),
+        Mistake(
+            "of what was given",
+            lambda found, exact: _found_share(exact, found),
+            "this is the share of the given rows that are right, and a row that is given twice"
+            " counts twice. Ask of the true ones.",
+        ),
+        Mistake(
+            "all of them",
+            lambda found, exact: (_found_share(found, exact) == 1).float(),
+            "this asks whether all were found. Their share is asked for.",
+        ),
+        Mistake(
+            "the first",
+            lambda found, exact: (found == exact[:, :1]).any(1).float(),
+            "this asks whether the very nearest was found.",
+        ),
+        Mistake(
+            "one number",
+            lambda found, exact: _found_share(found, exact).mean(),
+            "this is the mean over the questions. One number for each is asked for.",
+        ),
+    ),
+)
+
+
+def _share(num: int, part: int, process: int, processes: int) -> list[int]:
+    starts = range(0, num, part)[process::processes]
+    return [n for start in starts for n in range(start, min(start + part, num))]
+
+
+SHARE = Exercise(
+    right=_share,
+    trials=lambda: [(20, 4, 1, 2), (23, 5, 0, 2), (23, 5, 4, 5), (9, 3, 2, 3)],
+    mistakes=(
+        Mistake(
+            "the first of each part",
+            lambda num, part, process, processes: list(
+                range(process * part, num, processes * part)
+            ),
+            "these are the first items of its parts. All of each part are its own.",
+        ),
+        Mistake(
+            "item by item",
+            lambda num, part, process, processes: list(range(process, num, processes)),
+            "the items are dealt out one by one. The parts should be.",
+        ),
+        Mistake(
+            "in one piece",
+            lambda num, part, process, processes: list(
+                range(process * num // processes, (process + 1) * num // processes)
+            ),
+            "each process has one long piece. Parts are dealt out in turns.",
+        ),
+        Mistake(
+            "beyond the end",
+            lambda num, part, process, processes: [
+                n
+                for start in range(0, num, part)[process::processes]
+                for n in range(start, start + part)
+            ],
+            "the last part goes beyond the last item.",
+        ),
+        Mistake(
+            "whole parts",
+            lambda num, part, process, processes: [
+                n
+                for start in range(0, num - part + 1, part)[process::processes]
+                for n in range(start, start + part)
+            ],
+            "the last part, which is shorter, is left out.",
+        ),
+    ),
+)
+
+
+def _cells(query: Tensor, items: Tensor, means: Tensor, num: int, nearest: bool = True) -> Tensor:
+    home = (items @ means.T).argmax(1)
+    opened = (means @ query).topk(num, largest=nearest).indices
+    return (items @ query).masked_fill(~torch.isin(home, opened), -torch.inf).argmax()
+
+
+def _searched(seed: int, num: int) -> tuple[Tensor, Tensor, Tensor, int]:
+    query, items, means = (_random(n, 6, seed=seed + k) for k, n in enumerate((1, 40, 6)))
+    return F.normalize(query, dim=1)[0], F.normalize(items, dim=1), F.normalize(means, dim=1), num
+
+
+CELLS = Exercise(
+    right=_cells,
+    trials=lambda: [_searched(seed, num) for num in (1, 2, 3) for seed in range(0, 60, 3)],
+    mistakes=(
+        Mistake(
+            "all items",
+            lambda query, items, means, num: (items @ query).argmax(),
+            "this is the best of all items. Only those in the opened cells may be looked at.",
+        ),
+        Mistake(
+            "one cell",
+            lambda query, items, means, num: _cells(query, items, means, 1),
+            "only one cell is opened, whatever num is.",
+        ),
+        Mistake(
+            "the farthest cells",
+            lambda query, items, means, num: _cells(query, items, means, num, False),
+            "the cells that are farthest from the query are opened.",
+        ),
+    ),
+)
+
+
 # --- applications/inspection.md -------------------------------------------------------------------
 
 
@@ -465,6 +597,9 @@ FEWEST = Exercise(
 
 
 EXERCISES = {
+    "found-share": FOUND_SHARE,
+    "share": SHARE,
+    "cells": CELLS,
     "precision": PRECISION,
     "nearest-good": NEAREST_GOOD,
     "threshold": THRESHOLD,
