@@ -204,6 +204,7 @@ UNKNOWN_SHARE = Exercise(
         (["빨간 구가 있다", "파란 구와 원뿔"], ["빨간 구를 보다", "파란 원뿔 원뿔 구를 있다"]),
         (["a red cube", "a cone"], ["the cube", "a red cone and the cone"]),
         (["작은 달걀이 보입니다"], ["큰 달걀과 작은 달걀이", "달걀이 보입니다"]),
+        (["구가 있다", "원뿔과 구를 보다"], ["구 원뿔 구가", "구가 구를"]),
     ],
     mistakes=(
         Mistake(
