@@ -264,7 +264,11 @@ def small_book(folder):
         folder
     )
     write("book/references.bib", "@misc{a1, title={T}, author={A, B}, year={2000}}\n")(folder)
-    text = page_text("Front", "from vlmbook import page\npage.glue('n', 41 + 1)")
+    text = page_text(
+        "Front",
+        "from vlmbook import page\npage.glue('n', 41 + 1)",
+        front="extras: [search, datasets]\n",
+    )
     exercise = (
         '\n:::{exercise} Add\n:label: ex-add\n:class: dropdown\n\nAdd. `check("add", add)`\n:::\n'
         "\n:::{solution} ex-add\n:class: dropdown\n\n```python\nadd = sum\n```\n:::\n"
@@ -313,7 +317,8 @@ def test_the_site_is_built_and_broken_pages_fail_twice(tmp_path):
     assert answer.source.endswith('# check("add", add)')
     assert solved.source.startswith("<details>") and "add = sum" in solved.source
     first = next(c for c in notebook.cells if c.cell_type == "code")
-    assert 'if "google.colab" in sys.modules' in first.source and "pip install" in first.source
+    assert 'if "google.colab" in sys.modules' in first.source
+    assert '%pip install -q "vlmbook[search,datasets] @ git+' in first.source
     assert not any(c.get("outputs") for c in notebook.cells)
 
     assert "Nothing has changed" in build(book).stdout

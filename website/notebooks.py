@@ -27,7 +27,7 @@ SETUP = """\
 import sys
 
 if "google.colab" in sys.modules:
-    %pip install -q "vlmbook @ git+{url}@{commit}"\
+    %pip install -q "vlmbook{extras} @ git+{url}@{commit}"\
 """
 
 
@@ -209,10 +209,12 @@ def export(root: Path, keys: dict[Page, str], out: Path) -> None:
     """Write the notebooks of a built site (out/en) into out/notebooks."""
     config = load_config(root)
     site = Site(root, out / "en", f"{repository.pages_url(config)}/en")
-    setup = SETUP.format(url=repository.url(config), commit=repository.commit(root, config))
+    where = {"url": repository.url(config), "commit": repository.commit(root, config)}
     (out / "notebooks").mkdir(exist_ok=True)
     for page, key in keys.items():
         target = out / "notebooks" / f"{_docname(page)}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
+        extras = f"[{','.join(page.extras)}]" if page.extras else ""
+        setup = SETUP.format(extras=extras, **where)
         notebook = convert(page, execute.store(root).load(key), site, setup)
         target.write_text(nbformat.writes(notebook) + "\n", "utf8")

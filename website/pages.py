@@ -79,6 +79,11 @@ class Page:
         return [names] if isinstance(names, str) else list(names)
 
     @property
+    def extras(self) -> list[str]:
+        """The extras of vlmbook that the page needs, as pyproject.toml names them."""
+        return list(self._front("extras", []))
+
+    @property
     def alone(self) -> bool:
         """Whether the page runs by itself with all cores."""
         return bool(self._front("alone", False))
