@@ -452,7 +452,8 @@ SEEDS = Exercise(
         Mistake(
             "one group",
             lambda difference, spread: _seeds(difference, spread, 2.8**2),
-            "this would do if one of the two means were known exactly. Both vary.",
+            "this is right for the spread of paired differences. Here seeds are not shared, and both"
+            " means vary.",
         ),
         Mistake(
             "not squared",
