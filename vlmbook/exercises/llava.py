@@ -452,8 +452,8 @@ SEEDS = Exercise(
         Mistake(
             "one group",
             lambda difference, spread: _seeds(difference, spread, 2.8**2),
-            "this is right for the spread of paired differences. Here seeds are not shared, and both"
-            " means vary.",
+            "this is right for the spread of paired differences. Here seeds are not shared, and"
+            " both means vary.",
         ),
         Mistake(
             "not squared",
