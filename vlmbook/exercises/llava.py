@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -334,6 +335,151 @@ NEWLY_READ = Exercise(
 )
 
 
+# --- llava/stages.md ------------------------------------------------------------------------------
+
+
+def _inside(low: float, high: float, margin: float) -> bool:
+    return -margin <= low and high <= margin
+
+
+EQUIVALENT = Exercise(
+    right=_inside,
+    trials=lambda: [
+        (-0.01, 0.015, 0.02),
+        (-0.05, 0.01, 0.02),
+        (-0.01, 0.05, 0.02),
+        (0.004, 0.012, 0.02),
+        (-0.012, -0.004, 0.02),
+        (0.03, 0.06, 0.02),
+        (-0.09, -0.04, 0.02),
+        (-0.03, 0.04, 0.02),
+    ],
+    mistakes=(
+        Mistake(
+            "nothing was found",
+            lambda low, high, margin: low <= 0 <= high,
+            "this asks whether the interval includes 0. A wide one does, and shows nothing.",
+        ),
+        Mistake(
+            "both",
+            lambda low, high, margin: low <= 0 <= high and _inside(low, high, margin),
+            "it need not include 0. A difference that is there, and too small to matter, counts.",
+        ),
+        Mistake(
+            "the middle",
+            lambda low, high, margin: abs(low + high) / 2 <= margin,
+            "this asks about the middle of the interval. All of it must lie within the margin.",
+        ),
+        Mistake(
+            "one side",
+            lambda low, high, margin: high <= margin,
+            "an effect far below minus the margin is not equal, either.",
+        ),
+        Mistake(
+            "narrow",
+            lambda low, high, margin: high - low <= 2 * margin,
+            "this asks whether the interval is narrow. It must also lie around 0.",
+        ),
+        Mistake(
+            "it may matter",
+            lambda low, high, margin: not _inside(low, high, margin),
+            "this is the opposite.",
+        ),
+    ),
+)
+
+
+def _square(patches: Tensor) -> Tensor:
+    side = round(len(patches) ** 0.5)
+    return patches.T.unflatten(1, (side, side))[None]
+
+
+def _rows(found: Tensor) -> Tensor:
+    return found[0].flatten(1).T
+
+
+FEWER = Exercise(
+    right=lambda patches, side: _rows(F.adaptive_avg_pool2d(_square(patches), side)),
+    trials=lambda: [(_random(16, 3), 2), (_random(36, 2, seed=1), 3), (_random(64, 2, seed=2), 4)],
+    mistakes=(
+        Mistake(
+            "one after another",
+            lambda patches, side: patches.unflatten(0, (side**2, -1)).mean(1),
+            "patches that follow each other in the row are averaged. Those of a square should be.",
+        ),
+        Mistake(
+            "columns first",
+            lambda patches, side: _rows(
+                F.adaptive_avg_pool2d(_square(patches), side).transpose(2, 3)
+            ),
+            "the means are right, and their order is column by column.",
+        ),
+        Mistake(
+            "the largest",
+            lambda patches, side: _rows(F.adaptive_max_pool2d(_square(patches), side)),
+            "the largest number of each square is taken. The mean is asked for.",
+        ),
+        Mistake(
+            "some are kept",
+            lambda patches, side: _rows(
+                _square(patches)[
+                    ...,
+                    :: round(len(patches) ** 0.5) // side,
+                    :: round(len(patches) ** 0.5) // side,
+                ]
+            ),
+            "one patch of each square is kept. The mean of all is asked for.",
+        ),
+        Mistake(
+            "the sum",
+            lambda patches, side: (
+                _rows(F.adaptive_avg_pool2d(_square(patches), side)) * len(patches) / side**2
+            ),
+            "this is the sum of each square. The mean is asked for.",
+        ),
+    ),
+)
+
+
+def _seeds(difference: float, spread: float, factor: float = 2 * 2.8**2) -> int:
+    return math.ceil(factor * (spread / difference) ** 2)
+
+
+SEEDS = Exercise(
+    right=_seeds,
+    trials=lambda: [(0.01, 0.01), (0.02, 0.015), (0.005, 0.02), (0.07, 0.03)],
+    mistakes=(
+        Mistake(
+            "one group",
+            lambda difference, spread: _seeds(difference, spread, 2.8**2),
+            "this is right for the spread of paired differences. Here seeds are not shared, and"
+            " both means vary.",
+        ),
+        Mistake(
+            "not squared",
+            lambda difference, spread: math.ceil(2 * 2.8 * spread / difference),
+            "half the difference needs four times the seeds; the quotient has to be squared.",
+        ),
+        Mistake(
+            "a coin",
+            lambda difference, spread: _seeds(difference, spread, 2 * 1.96**2),
+            "with so many, the difference is found in one of two cases. Four of five are asked"
+            " for: 1.96 + 0.84.",
+        ),
+        Mistake(
+            "rounded down",
+            lambda difference, spread: math.floor(2 * 2.8**2 * (spread / difference) ** 2),
+            "this is rounded down. There are no parts of a seed, and fewer are too few.",
+        ),
+        Mistake(
+            "upside down",
+            lambda difference, spread: _seeds(spread, difference),
+            "the larger the difference, the fewer seeds are needed.",
+        ),
+    ),
+)
+
+
 # --- llava/invention.md ---------------------------------------------------------------------------
 
 
@@ -412,7 +558,7 @@ ALWAYS_YES = Exercise(
         Mistake(
             "two thirds",
             lambda share: 2 / 3,
-            "so it is where half is there. In general the share matters.",
+            "this is right only where half of the things are there. In general the share matters.",
         ),
         Mistake("recall", lambda share: 1.0, "this is the recall."),
         Mistake(
@@ -604,6 +750,9 @@ EXERCISES = {
     "picture-share": PICTURE_SHARE,
     "blindfold": BLINDFOLD,
     "newly-read": NEWLY_READ,
+    "equivalent": EQUIVALENT,
+    "fewer": FEWER,
+    "seeds": SEEDS,
     "invented": INVENTED,
     "always-yes": ALWAYS_YES,
     "tempting": TEMPTING,
