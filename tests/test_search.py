@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_added():
         (emb(2)[0], names(1, 5), r"shape \(8,\) don't fit"),
         (3 * emb(2), names(2, 5), "embedding [01] has length 3, and 1 is needed"),
         (emb(2), names(1, 5), "2 embeddings come with 1 names"),
-        (emb(2), names(2, 4), "1 names would stand for two items each, the first is 'scene 4'"),
+        (emb(2), names(2, 4), "'scene 4' would be the name of two items; leave out"),
         (emb(2), ["new", "new"], "the first is 'new'"),
     ):
         with pytest.raises(ValueError, match=message):

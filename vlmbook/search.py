@@ -77,8 +77,9 @@ class Index:
         twice = [name for name, n in Counter([*self.names, *names]).items() if n > 1]
         if twice:
             raise ValueError(
-                f"{len(twice)} names would stand for two items each, the first is {twice[0]!r};"
-                " leave out what is there, or give it another name"
+                f"{twice[0]!r} would be the name of two items"
+                + f" (and {len(twice) - 1} more would)" * (len(twice) > 1)
+                + "; leave out what is there, or give it another name"
             )
         self.inner.add(emb)
         self.names += map(str, names)
