@@ -117,7 +117,8 @@ def test_what_does_not_fit_is_refused_and_nothing_is_added():
         (3 * emb(2), names(2, 5), "embedding [01] has length 3, and 1 is needed"),
         (emb(2), names(1, 5), "2 embeddings come with 1 names"),
         (emb(2), names(2, 4), "'scene 4' would be the name of two items; leave out"),
-        (emb(2), ["new", "new"], "the first is 'new'"),
+        (emb(2), ["new", "new"], "'new' would be the name of two items; leave out"),
+        (emb(3), names(3, 3), r"'scene 3' would be .* \(and 1 more would\); leave out"),
     ):
         with pytest.raises(ValueError, match=message):
             index.add(given, called)
