@@ -122,10 +122,15 @@ def teacher() -> tuple[clip.Clip, tokenizer.Tokenizer]:
 
 @torch.no_grad()
 def read(texts: Sequence[str]) -> Tensor:
-    """Where the teacher puts texts, (n, E)."""
+    """Where the teacher puts texts, (n, E); those that it has too few places for are cut off."""
     model, words = teacher()
-    parts = [texts[n : n + 500] for n in range(0, len(texts), 500)]
-    return torch.cat([model.encode_text(*words.batch(part)) for part in parts])
+    places = model.text.place.num_embeddings
+    parts = []
+    for n in range(0, len(texts), 500):
+        ids = words.batch(texts[n : n + 500])[0][:, :places]
+        ids[(ids != tokenizer.END).all(1), -1] = tokenizer.END
+        parts.append(model.encode_text(ids, ids != tokenizer.PAD))
+    return torch.cat(parts)
 
 
 @functools.cache
