@@ -27,6 +27,7 @@ bench: install ## measure what the book promises about speed
 retrain: install ## make everything in vlmbook/weights again, in order
 	@$(BIN)/python recipes/tokenizer.py
 	@$(BIN)/python recipes/clip_mini.py
+	@$(BIN)/python recipes/clip_english.py
 	@$(BIN)/python recipes/blip_mini.py
 	@$(BIN)/python recipes/llava_mini.py
 

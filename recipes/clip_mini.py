@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import command
@@ -65,16 +66,21 @@ def scenes_of(step: int, part: slice, stage: Stage) -> list[world.Scene]:
 
 
 def batch(
-    step: int, part: slice, stage: Stage, words: tokenizer.Tokenizer, device: str
+    step: int,
+    part: slice,
+    stage: Stage,
+    words: tokenizer.Tokenizer,
+    device: str,
+    languages: Sequence[str] = LANGUAGES,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (b, 3, 64, 64) of some rows of a step, ids and mask (2 b, T): English, then Korean."""
     scenes = scenes_of(step, part, stage)
-    texts = [caption(scene, language) for language in LANGUAGES for scene in scenes]
+    texts = [caption(scene, language) for language in languages for scene in scenes]
     return world.render(scenes, device=device).pixels, *words.batch(texts)
 
 
 def caption(scene: world.Scene, language: str) -> str:
-    """What one of the two captions of a scene says; always the same."""
+    """What the caption of a scene says in a language; always the same."""
     rng = random.Random(f"clip-mini/{scene.seed}/{scene.index}/{language}")
     style = "partial" if rng.random() < PARTIAL else "full"
     relations = rng.random() < RELATIONS
@@ -84,7 +90,12 @@ def caption(scene: world.Scene, language: str) -> str:
 
 
 @torch.no_grad()
-def measure(model: clip.Clip, words: tokenizer.Tokenizer, num: int = 1000) -> dict[str, str]:
+def measure(
+    model: clip.Clip,
+    words: tokenizer.Tokenizer,
+    num: int = 1000,
+    languages: Sequence[str] = LANGUAGES,
+) -> dict[str, str]:
     """The figures that the model card gives, with their intervals."""
     device = model.mean.device
 
@@ -101,14 +112,14 @@ def measure(model: clip.Clip, words: tokenizer.Tokenizer, num: int = 1000) -> di
     single = world.sample(num, "standard", "test", num_objects=1)
     label = torch.tensor([kinds.index((s.objects[0].color, s.objects[0].shape)) for s in single])
     image_emb = embed_images(single)
-    for language in LANGUAGES:
+    for language in languages:
         prompts = [world.prompts(language, color=color, shape=shape) for color, shape in kinds]
         class_emb = evaluate.class_embeddings(torch.stack([embed_texts(p) for p in prompts]))
         chosen = (image_emb @ class_emb.T).argmax(1).cpu()
         found[f"zero-shot, 48 classes, {language}"] = str(evaluate.accuracy(chosen == label))
     scenes = retrieval.gallery(num)
     image_emb = embed_images(scenes)
-    for language in LANGUAGES:
+    for language in languages:
         texts = [world.caption(s, language, relations=False) for s in scenes]
         scores = image_emb @ embed_texts(texts).T
         for way, table in (("image to text", scores), ("text to image", scores.T)):

@@ -316,6 +316,18 @@ def test_clip_mini_goes_on_is_measured_and_saved(gone_on):
     assert len(told["measured"]) == 6 and "R@1 of 100, text to image, ko" in told["measured"]
 
 
+ENGLISH = ROOT / "recipes" / "clip_english.py"
+
+
+def test_clip_english_goes_on_is_measured_and_saved(gone_on, tmp_path):
+    _, told = gone_on(ENGLISH, (retrieval, "gallery"), [""])
+    assert (told["pictures"], told["seeds"]) == (8, [0, 2])
+    assert all(name.endswith(", en") for name in told["measured"]) and len(told["measured"]) == 3
+    words = checkpoint.load(tmp_path / "out")[1]
+    assert len(words) == 512
+    assert len(words.encode("cube")) == 3 and len(words.encode("구")) > 4  # bytes, one by one
+
+
 BLIP = ROOT / "recipes" / "blip_mini.py"
 
 

@@ -153,6 +153,153 @@ CELLS = Exercise(
 )
 
 
+# --- applications/korean.md -----------------------------------------------------------------------
+
+TEACHING_LOSS = Exercise(
+    right=lambda student, teacher: (student - teacher).square().sum(1).mean(),
+    trials=lambda: [
+        (_random(4, 6, seed=1), F.normalize(_random(4, 6, seed=2), dim=1)),
+        (_random(7, 3, seed=3), F.normalize(_random(7, 3, seed=4), dim=1)),
+    ],
+    mistakes=(
+        Mistake(
+            "mean over all",
+            lambda student, teacher: F.mse_loss(student, teacher),
+            "this is the mean over the numbers of a vector as well. Add these up.",
+        ),
+        Mistake(
+            "sum",
+            lambda student, teacher: (student - teacher).square().sum(),
+            "this is the sum over the sentences. Their mean is asked for.",
+        ),
+        Mistake(
+            "not squared",
+            lambda student, teacher: (student - teacher).norm(dim=1).mean(),
+            "this is the mean distance. It is to be squared.",
+        ),
+        Mistake(
+            "normalised",
+            lambda student, teacher: (F.normalize(student, dim=1) - teacher).square().sum(1).mean(),
+            "the student's vectors are brought to length one. They are compared as they are.",
+        ),
+        Mistake(
+            "cosine",
+            lambda student, teacher: 1 - F.cosine_similarity(student, teacher).mean(),
+            "this looks at the direction alone. A squared distance is asked for.",
+        ),
+    ),
+)
+
+
+def _unknown(lessons: list[str], tests: list[str], once: bool = False) -> float:
+    known = {word for text in lessons for word in text.split()}
+    words: Any = [word for text in tests for word in text.split()]
+    words = set(words) if once else words
+    return sum(word not in known for word in words) / len(words)
+
+
+UNKNOWN_SHARE = Exercise(
+    right=_unknown,
+    trials=lambda: [
+        (["빨간 구가 있다", "파란 구와 원뿔"], ["빨간 구를 보다", "파란 원뿔 원뿔 구를 있다"]),
+        (["a red cube", "a cone"], ["the cube", "a red cone and the cone"]),
+        (["작은 달걀이 보입니다"], ["큰 달걀과 작은 달걀이", "달걀이 보입니다"]),
+        (["구가 있다", "원뿔과 구를 보다"], ["구 원뿔 구가", "구가 구를"]),
+    ],
+    mistakes=(
+        Mistake(
+            "each word once",
+            lambda lessons, tests: _unknown(lessons, tests, once=True),
+            "each word counts once. It counts as often as it stands there.",
+        ),
+        Mistake(
+            "known",
+            lambda lessons, tests: 1 - _unknown(lessons, tests),
+            "this is the share of known words.",
+        ),
+        Mistake(
+            "the other way",
+            lambda lessons, tests: _unknown(tests, lessons),
+            "this is the share of words of the lessons that the tests do not have.",
+        ),
+        Mistake(
+            "letters",
+            lambda lessons, tests: _unknown(
+                [" ".join(text) for text in lessons], [" ".join(text) for text in tests]
+            ),
+            "single letters are compared. Cut at the spaces.",
+        ),
+        Mistake(
+            "part of a text",
+            lambda lessons, tests: (
+                sum(word not in " ".join(lessons) for t in tests for word in t.split())
+                / sum(len(t.split()) for t in tests)
+            ),
+            "a word counts as known where it is part of another. Compare whole words.",
+        ),
+        Mistake(
+            "sentences",
+            lambda lessons, tests: (
+                sum(_unknown(lessons, [text]) > 0 for text in tests) / len(tests)
+            ),
+            "this is the share of sentences with an unknown word. That of words is asked for.",
+        ),
+        Mistake(
+            "a number",
+            lambda lessons, tests: (
+                _unknown(lessons, tests) * sum(len(text.split()) for text in tests)
+            ),
+            "this is how many words are unknown. Their share is asked for.",
+        ),
+    ),
+)
+
+
+def _letters(syllable: str) -> list[int]:
+    code = ord(syllable) - 0xAC00
+    return [code // (21 * 28), code // 28 % 21, code % 28]
+
+
+LETTERS = Exercise(
+    right=_letters,
+    trials=lambda: [("구",), ("뿔",), ("달",), ("가",), ("힣",)],
+    mistakes=(
+        Mistake(
+            "from 0",
+            lambda syllable: [
+                ord(syllable) // (21 * 28),
+                ord(syllable) // 28 % 21,
+                ord(syllable) % 28,
+            ],
+            "the syllables begin at AC00. Take that off first.",
+        ),
+        Mistake(
+            "27 last consonants",
+            lambda syllable: [
+                (ord(syllable) - 0xAC00) // (21 * 27),
+                (ord(syllable) - 0xAC00) // 27 % 21,
+                (ord(syllable) - 0xAC00) % 27,
+            ],
+            "there are 27 last consonants, and none at all: 28 cases.",
+        ),
+        Mistake(
+            "vowel and consonant",
+            lambda syllable: [
+                (ord(syllable) - 0xAC00) // (21 * 28),
+                (ord(syllable) - 0xAC00) // 21 % 28,
+                (ord(syllable) - 0xAC00) % 21,
+            ],
+            "the last factor is 28, that of the last consonant.",
+        ),
+        Mistake(
+            "from behind",
+            lambda syllable: _letters(syllable)[::-1],
+            "the order is first consonant, vowel, last consonant.",
+        ),
+    ),
+)
+
+
 # --- applications/inspection.md -------------------------------------------------------------------
 
 
@@ -600,6 +747,9 @@ EXERCISES = {
     "found-share": FOUND_SHARE,
     "share": SHARE,
     "cells": CELLS,
+    "teaching-loss": TEACHING_LOSS,
+    "unknown-share": UNKNOWN_SHARE,
+    "letters": LETTERS,
     "precision": PRECISION,
     "nearest-good": NEAREST_GOOD,
     "threshold": THRESHOLD,
