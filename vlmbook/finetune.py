@@ -37,6 +37,7 @@ from vlmbook import (
     train,
 )
 from vlmbook.encoders import prepare
+from vlmbook.world.plates import is_hangul
 
 WAYS = ("projections", "lora")
 SETTINGS = {
@@ -223,7 +224,7 @@ def _surprise(
 
 def _spoken(words: tokenizer.Tokenizer, ids: Tensor) -> Tensor:
     """The token of the language of each text, (n,)."""
-    hangul = [any("가" <= letter <= "힣" for letter in words.decode(row)) for row in ids]
+    hangul = [is_hangul(words.decode(row)) for row in ids]
     return torch.tensor([blip.LANGUAGES["ko" if own else "en"] for own in hangul])
 
 
