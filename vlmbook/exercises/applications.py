@@ -83,7 +83,7 @@ SHARE = Exercise(
             lambda num, part, process, processes: list(
                 range(process * part, num, processes * part)
             ),
-            "these are the first items of its parts. All of each part are its own.",
+            "these are the first items of its parts. All items of its parts belong to it.",
         ),
         Mistake(
             "item by item",
