@@ -3,10 +3,11 @@
     python experiments/own_data.py [--smoke]
 
 clip-mini learns from pictures with other lamps and tables, from more of them and from fewer, with
-its last linear maps alone or by low-rank changes of all layers; blip-mini by the latter. Measured
-are pictures that were held out, and pictures of the usual look, before, after, and with the mean of
-the weights before and after. Writes vlmbook/results/own_data.json. Twenty minutes on one core.
-Book: applications/own_data.md.
+its last linear maps alone, at several rates, with as many pictures of the usual look or without; or
+by low-rank changes of all layers; blip-mini by the latter. Measured are pictures that were held
+out, and pictures of the usual look, before, after, and with the mean of the weights before and
+after. Writes vlmbook/results/own_data.json. Half an hour on one core. Book:
+applications/own_data.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import dual
 import torch
@@ -26,9 +27,25 @@ PRESET, NUM_OBJECTS, LOOK = "full", (1, 3), "render_ood"
 SIZES, NUM_HELD, NUM_USUAL = (50, 200, 800, 1800), 200, 500
 NUM_DESCRIBED = 100
 STEPS = {"projections": 400, "lora": 80}
-ARMS = {f"projections, {num}": ("clip-mini", "projections", num) for num in SIZES} | {
-    f"lora, {SIZES[-1]}": ("clip-mini", "lora", SIZES[-1]),
-    f"blip, {SIZES[-1]}": ("blip-mini", "lora", SIZES[-1]),
+RATES = (1e-4, 2e-4, 5e-4)  # below that of the command
+
+
+class Arm(NamedTuple):
+    """What learns, how, from how many pictures, and from as many of the usual look or not."""
+
+    name: str
+    way: str
+    num: int = SIZES[-1]
+    rate: float | None = None
+    mixed: bool = False
+
+
+ARMS = {f"projections, {num}": Arm("clip-mini", "projections", num) for num in SIZES}
+ARMS |= {f"projections, {rate:g}": Arm("clip-mini", "projections", rate=rate) for rate in RATES}
+ARMS |= {
+    "projections, mixed": Arm("clip-mini", "projections", mixed=True),
+    f"lora, {SIZES[-1]}": Arm("clip-mini", "lora"),
+    f"blip, {SIZES[-1]}": Arm("blip-mini", "lora"),
 }
 Items = list[dict[str, Any]]
 
@@ -52,6 +69,12 @@ def pictures(seed: int) -> tuple[Items, Items]:
     num = SIZES[-1] + NUM_HELD
     found = items(world.sample(num, PRESET, LOOK, 400 + seed, NUM_OBJECTS))
     return found[NUM_HELD:], found[:NUM_HELD]
+
+
+@functools.lru_cache(maxsize=1)
+def old_pictures(seed: int) -> Items:
+    """Pictures of the usual look to learn from beside the new ones."""
+    return items(world.sample(SIZES[-1], PRESET, "train", 400 + seed, NUM_OBJECTS))
 
 
 @functools.cache
@@ -99,13 +122,13 @@ def mean_of(old: nn.Module, new: nn.Module) -> nn.Module:
     return new
 
 
-def made(name: str, way: str, num: int, seed: int, steps: int) -> dict[str, Any]:
+def made(arm: Arm, seed: int, steps: int) -> dict[str, Any]:
     """A model of one arm, measured before and after."""
     learnt, held = pictures(seed)
-    data = data_of(learnt[:num], held)
+    data = data_of(learnt[: arm.num] + old_pictures(seed) * arm.mixed, held)
     scenes = world.sample(NUM_HELD, PRESET, LOOK, 400 + seed, NUM_OBJECTS)
-    model, words = checkpoint.load(name)
-    if name == "blip-mini":
+    model, words = checkpoint.load(arm.name)
+    if arm.name == "blip-mini":
         measure = functools.partial(said, words=words, data=data, scenes=scenes)
     else:
         korean = [
@@ -115,11 +138,12 @@ def made(name: str, way: str, num: int, seed: int, steps: int) -> dict[str, Any]
         korean = data_of([], korean)
         measure = functools.partial(looked_for, words=words, data=data, korean=korean)
     before = measure(model)
-    settings = replace(finetune.SETTINGS[way], steps=steps)
-    history = finetune.tune(model, words, data, way, settings, seed)
+    settings = finetune.SETTINGS[arm.way]
+    settings = replace(settings, steps=steps, rate=arm.rate or settings.rate)
+    history = finetune.tune(model, words, data, arm.way, settings, seed)
     record = {f"before, {key}": value for key, value in before.items()}
     record |= {f"after, {key}": value for key, value in measure(model).items()}
-    half = mean_of(checkpoint.load(name)[0], model)
+    half = mean_of(checkpoint.load(arm.name)[0], model)
     record |= {f"half, {key}": value for key, value in measure(half).items()}
     return record | {"training": round(history.seconds, 1)}
 
@@ -128,8 +152,8 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
     """What is trained with a seed."""
     tried = settings.steps < dual.SETTINGS.steps
     return {
-        arm: functools.partial(made, name, way, num, seed, settings.steps if tried else STEPS[way])
-        for arm, (name, way, num) in ARMS.items()
+        name: functools.partial(made, arm, seed, settings.steps if tried else STEPS[arm.way])
+        for name, arm in ARMS.items()
     }
 
 
