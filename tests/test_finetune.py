@@ -145,6 +145,7 @@ def test_the_command_says_what_it_did(folder, tmp_path, capsys, small_training):
     )
     said = capsys.readouterr().out
     assert "9 pictures to learn from, 3 to test with" in said
+    assert "3 are few to test with" in said
     assert "before: R@1 " in said and "after:  R@1 " in said
     run = checkpoint.run_of(out)
     assert run["from"] == str(tmp_path / "mine") and run["way"] == "projections"
@@ -162,3 +163,27 @@ def test_what_can_not_be_done_is_said_before_anything_is_written(folder, tmp_pat
     model, _ = small("blip")
     with pytest.raises(ValueError, match="a Blip can't learn 'projections'; choose lora"):
         finetune.tune(model, WORDS, own_data.read(folder), "projections")
+
+
+def test_captions_that_are_too_long_and_empty_splits_are_told_before_training(data):
+    model, _ = small("clip")
+    places = model.text.place.num_embeddings
+    long = "a cube " * places
+    captions = [[long, *own] if n == 1 else own for n, own in enumerate(data.captions)]
+    wrong = own_data.Data(data.pictures, captions, ["val"] * len(data), own_data.Report())
+    with pytest.raises(own_data.DataError) as told:
+        finetune.tune(model, WORDS, wrong)
+    assert f"1 x caption of more than the {places} tokens" in str(told.value)
+    assert long[:40] in str(told.value)
+    assert "1 x split without a picture: train" in str(told.value)
+    with pytest.raises(ValueError, match="no picture is in the split 'test'"):
+        finetune.measure(model, WORDS, data, "test")
+
+
+def test_a_single_picture_is_measured_without_an_interval(data):
+    model, _ = small("clip")
+    rows = data.rows("val")[:1]
+    one = own_data.Data(
+        [data.pictures[n] for n in rows], [["a red cube"]], ["val"], own_data.Report()
+    )
+    assert str(finetune.measure(model, WORDS, one)) == "R@1 1.0; R@10 1.0"

@@ -70,7 +70,11 @@ def test_a_picture_has_all_its_captions_and_keeps_its_side(folder):
 def test_its_own_splits_are_used(folder):
     write_json(folder, [told(n, split="test" if n > 7 else "train") for n in range(10)])
     data = own_data.read(folder)
-    assert data.rows("test") == [8, 9] and data.rows("val") == [] and len(data.rows("train")) == 8
+    assert data.rows("test") == [8, 9]  # not touched: what is held out is of those to learn from
+    assert len(data.rows("val")) == 1 and len(data.rows("train")) == 7
+    write_json(folder, [told(n, split="val" if n > 7 else "train") for n in range(10)])
+    data = own_data.read(folder)
+    assert data.rows("val") == [8, 9] and len(data.rows("train")) == 8
 
 
 def test_another_column_and_pictures_without_captions(folder):
@@ -143,6 +147,9 @@ def test_a_dataset_is_read_and_checked_alike(folder):
     assert len(data) == 10 and data.captions[4] == ["caption 4"] and len(data.rows("val")) == 1
     parts = own_data.from_dataset({"train": items[:6], "validation": items[6:]})
     assert parts.rows("val") == [6, 7, 8, 9]
+    parts = own_data.from_dataset({"train": items[:6], "test": items[6:]}, val=0.5)
+    assert parts.rows("test") == [6, 7, 8, 9]
+    assert len(parts.rows("val")) == len(parts.rows("train")) == 3
     other = [{"picture": i["image"], "told": [i["text"], "more"]} for i in items]
     assert own_data.from_dataset(other, "picture", "told").captions[2] == ["caption 2", "more"]
     leaking = {"train": items[:6], "validation": items[5:]}

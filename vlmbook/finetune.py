@@ -46,6 +46,7 @@ SETTINGS = {
 }
 RANK = 8
 MAPS = ["query", "key", "value", "out", "mlp.0", "mlp.2"]  # what LoRA changes
+FEW = 50  # pictures to test with
 AT_ONCE = 200  # pictures looked at in one call
 
 
@@ -71,12 +72,36 @@ class Measured(NamedTuple):
     values: dict[str, np.ndarray]
 
     def __str__(self) -> str:
-        return "; ".join(f"{name} {evaluate.mean(v)}" for name, v in self.values.items())
+        return "; ".join(
+            f"{name} {evaluate.mean(v) if len(v) > 1 else v[0]}" for name, v in self.values.items()
+        )
 
 
 def pixels_of(data: own_data.Data, rows: Sequence[int], size: int) -> Tensor:
     """Pictures as squares, (n, 3, size, size): scaled, and cut at the longer side."""
     return torch.stack([_square(images.open_rgb(data.pictures[row]), size) for row in rows])
+
+
+def check(
+    model: nn.Module,
+    words: tokenizer.Tokenizer,
+    data: own_data.Data,
+    splits: Sequence[str] = ("train", "val"),
+) -> None:
+    """own_data.DataError for data that a model can't learn from, with all that is wrong."""
+    places, wrong = model.text.place.num_embeddings, own_data.Report()
+    for texts in data.captions:
+        for text in texts:
+            if (num := len(words.encode(text))) > places:
+                wrong.add(
+                    f"caption of more than the {places} tokens that the model reads",
+                    f"{text[:40]}... ({num})",
+                )
+    for split in splits:
+        if not data.rows(split):
+            wrong.add("split without a picture", split)
+    if wrong:
+        raise own_data.DataError(f"this model can't learn from these data:\n{wrong}")
 
 
 def tune(
@@ -89,13 +114,14 @@ def tune(
 ) -> train.History:
     """Train a model on the pictures of the split "train"; it is changed in place.
 
-    Raises ValueError for a way that the model does not have.
+    Raises ValueError for a way that the model does not have, and for data that fail the check.
     """
     if way not in WAYS or (way == "projections" and not isinstance(model, clip.Clip)):
         known = WAYS if isinstance(model, clip.Clip) else WAYS[1:]
         raise ValueError(
             f"a {type(model).__name__} can't learn {way!r}; choose {' or '.join(known)}"
         )
+    check(model, words, data, ("train",))
     settings = settings or SETTINGS[way]
     rows = data.rows("train")
     settings = replace(settings, batch=min(settings.batch, len(rows)))
@@ -118,8 +144,10 @@ def tune(
 def measure(
     model: nn.Module, words: tokenizer.Tokenizer, data: own_data.Data, split: str = "val"
 ) -> Measured:
-    """How a model does on the pictures of a split."""
+    """How a model does on the pictures of a split; ValueError if there is none in it."""
     rows = data.rows(split)
+    if not rows:
+        raise ValueError(f"no picture is in the split {split!r}; choose one that has some")
     pixels = pixels_of(data, rows, _size(model))
     whose = torch.tensor([n for n, row in enumerate(rows) for _ in data.captions[row]])
     told = [text for row in rows for text in data.captions[row]]
@@ -167,11 +195,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         data = own_data.read(given.data, given.caption)
         model, words = checkpoint.load(given.model)
+        check(model, words, data)
     except (own_data.DataError, checkpoint.CheckpointError) as error:
         raise SystemExit(f"{error}") from None
     if data.remarks:
         print(f"odd, and harmless:\n{data.remarks}")
-    print(f"{len(data.rows('train'))} pictures to learn from, {len(data.rows('val'))} to test with")
+    held_out = len(data.rows("val"))
+    print(f"{len(data.rows('train'))} pictures to learn from, {held_out} to test with")
+    if held_out < FEW:
+        print(f"{held_out} are few to test with: see how wide the intervals are")
     way = given.way or WAYS[not isinstance(model, clip.Clip)]
     settings = SETTINGS[way]
     if given.steps:

@@ -7,7 +7,7 @@
 A folder holds pictures and, beside them, one file of captions: metadata.jsonl or metadata.csv with
 the columns file_name and text, as Hugging Face's ImageFolder has them; or captions.csv or
 captions.tsv with the columns image and caption. A column "split" with train, val and test is used
-where there is one. Book: applications/own_data.md.
+where there is one; where no picture is in val, some of train are. Book: applications/own_data.md.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class _Row:
 def read(folder: str | Path, caption: str | None = None, val: float = 0.1) -> Data:
     """The pictures and captions of a folder; DataError tells everything that is wrong with it.
 
-    caption is the column of the captions, if it is called otherwise. Without a column of splits, a
-    share val of the pictures is for validation; which ones depends on what they show alone.
+    caption is the column of the captions, if it is called otherwise. Where no row is in the split
+    val, a share val of those to learn from is; which ones depends on what they show alone.
     """
     folder, wrong = Path(folder), Report()
     if not folder.is_dir():
@@ -200,13 +200,17 @@ def _checked(where: str, rows: list[_Row], val: float, wrong: Report, remarks: R
         wrong.add("too few pictures, at least two are needed", str(len(kept)))
     if wrong:
         raise DataError(f"{where} can't be used as it is; nothing was written:\n{wrong}")
-    splits = [row.split for row in kept.values()]
-    if None in splits:
-        order = sorted(kept)  # by what they show: always the same, and as good as drawn
-        held_out = set(order[: max(1, round(val * len(order)))])
-        splits = ["val" if shows in held_out else "train" for shows in kept]
     rows = list(kept.values())
-    return Data([row.picture for row in rows], [row.captions for row in rows], splits, remarks)
+    splits = {shows: row.split or "train" for shows, row in kept.items()}
+    if "val" not in splits.values():
+        free = sorted(shows for shows in kept if splits[shows] == "train")  # as good as drawn
+        splits |= dict.fromkeys(free[: max(1, round(val * len(free)))], "val")
+    return Data(
+        [row.picture for row in rows],
+        [row.captions for row in rows],
+        list(splits.values()),
+        remarks,
+    )
 
 
 def _merged(rows: list[_Row], wrong: Report, remarks: Report) -> dict[str, _Row]:

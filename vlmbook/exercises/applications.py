@@ -743,6 +743,159 @@ FEWEST = Exercise(
 )
 
 
+# --- applications/moderation.md -------------------------------------------------------------------
+
+
+def _said(*seeds: int) -> list[tuple[Tensor, Tensor, int]]:
+    """Probabilities, what is so, and a number of bins."""
+    trials = []
+    for seed in seeds:
+        p = torch.rand(60, generator=torch.Generator().manual_seed(seed)) ** 2
+        p[:3] = torch.tensor([0.0, 0.5, 1.0])
+        trials.append((p, (_random(60, seed=seed + 9) > 0.4).long(), 4 + seed))
+    return trials
+
+
+def _calibration(
+    p: Tensor, y: Tensor, num: int, weigh: bool = True, power: int = 1, sign: bool = False
+) -> Tensor:
+    which = (p * num).long().clamp(max=num - 1)
+    parts = [which == b for b in which.unique()]
+    gaps = torch.stack([y[part].float().mean() - p[part].mean() for part in parts])
+    share = torch.stack([part.float().mean() for part in parts])
+    gaps = gaps if sign else gaps.abs() ** power
+    return (gaps * share).sum() if weigh else gaps.mean()
+
+
+def _equal_numbers(p: Tensor, y: Tensor, num: int) -> Tensor:
+    parts = torch.tensor_split(p.argsort(), num)
+    gaps = [(y[part].float().mean() - p[part].mean()).abs() * len(part) for part in parts]
+    return torch.stack(gaps).sum() / len(p)
+
+
+CALIBRATION_ERROR = Exercise(
+    right=_calibration,
+    trials=lambda: _said(0, 1, 5),
+    mistakes=(
+        Mistake(
+            "unweighted",
+            lambda p, y, num: _calibration(p, y, num, weigh=False),
+            "each bin counts alike. Weigh it by its share of the pictures.",
+        ),
+        Mistake(
+            "squared",
+            lambda p, y, num: _calibration(p, y, num, power=2),
+            "the differences are squared. Take their absolute values.",
+        ),
+        Mistake(
+            "no absolute value",
+            lambda p, y, num: _calibration(p, y, num, sign=True),
+            "too high and too low cancel each other. Take the absolute value in each bin.",
+        ),
+        Mistake(
+            "bins of equal number",
+            _equal_numbers,
+            "these bins hold as many pictures each. They should be as wide as each other.",
+        ),
+        Mistake(
+            "picture by picture",
+            lambda p, y, num: (y - p).abs().mean(),
+            "this compares each picture by itself. Compare the means of bins.",
+        ),
+    ),
+)
+
+
+def _suspicious(*seeds: int) -> list[tuple[Tensor, Tensor, float]]:
+    """Scores, which of them are bad, and the share that may pass."""
+    return [
+        (_random(80, seed=n), _random(80, seed=n + 50) > 0.3, share)
+        for n, share in zip(seeds, (0.05, 0.2, 0.1), strict=True)
+    ]
+
+
+def _promise(score: Tensor, bad: Tensor, share: float) -> Tensor:
+    own = score[bad].sort().values
+    return next(t for t in own.flip(0) if (own < t).float().mean() <= share)
+
+
+PROMISE = Exercise(
+    right=_promise,
+    trials=lambda: _suspicious(1, 2, 3),
+    mistakes=(
+        Mistake(
+            "of all",
+            lambda score, bad, share: _promise(score, torch.ones_like(bad), share),
+            "this counts all pictures. The promise is about the bad ones.",
+        ),
+        Mistake(
+            "the good ones",
+            lambda score, bad, share: _promise(score, ~bad, share),
+            "this counts the harmless pictures. The promise is about the bad ones.",
+        ),
+        Mistake(
+            "the lowest",
+            lambda score, bad, share: score[bad].min(),
+            "with this limit none passes, and more is held back than need be. Take the highest"
+            " that keeps the promise.",
+        ),
+        Mistake(
+            "the other end",
+            lambda score, bad, share: _promise(-score, bad, share).neg(),
+            "here most of the bad ones pass: those below the limit do.",
+        ),
+    ),
+)
+
+
+def _named(*seeds: int) -> list[tuple[Tensor, ...]]:
+    """What is named without and with a plate, what is so, and what the plate says, of 4."""
+    trials = []
+    for seed in seeds:
+        rng = torch.Generator().manual_seed(seed)
+        own, told, other, luck, plate = (torch.randint(4, (40,), generator=rng) for _ in range(5))
+        told = torch.where(told == own, (own + 1) % 4, told)
+        before = torch.where(luck > 0, own, other)
+        after = torch.where(plate > 1, told, torch.where(plate == 1, other, before))
+        trials.append((before, after, own, told))
+    return trials
+
+
+def _success(before: Tensor, after: Tensor, own: Tensor, told: Tensor) -> Tensor:
+    right = before == own
+    return (after[right] == told[right]).float().mean()
+
+
+SUCCESS = Exercise(
+    right=_success,
+    trials=lambda: _named(0, 1, 2),
+    mistakes=(
+        Mistake(
+            "of all",
+            lambda before, after, own, told: (after == told).float().mean(),
+            "this is a share of all. What was wrong before needs no attack and does not count.",
+        ),
+        Mistake(
+            "right ones over all",
+            lambda before, after, own, told: ((before == own) & (after == told)).float().mean(),
+            "the right ones are counted above the line and all below it. Divide by the right ones.",
+        ),
+        Mistake(
+            "no longer right",
+            lambda before, after, own, told: (
+                (after[before == own] != own[before == own]).float().mean()
+            ),
+            "this counts every answer that is wrong now. Only those that the plate names count.",
+        ),
+        Mistake(
+            "changed",
+            lambda before, after, own, told: (before != after).float().mean(),
+            "this counts every answer that changed.",
+        ),
+    ),
+)
+
+
 EXERCISES = {
     "found-share": FOUND_SHARE,
     "share": SHARE,
@@ -759,4 +912,7 @@ EXERCISES = {
     "agreement": AGREEMENT,
     "sure-words": SURE_WORDS,
     "fewest": FEWEST,
+    "calibration-error": CALIBRATION_ERROR,
+    "promise": PROMISE,
+    "success": SUCCESS,
 }
