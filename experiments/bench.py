@@ -1,4 +1,4 @@
-"""Measure how fast the world, training, writing and the build are: a table, and results/bench.json.
+"""Measure how fast world, training, writing, search and build are: a table, results/bench.json.
 
     make bench
     python experiments/bench.py attention  # some parts alone; the other rows stay as they are
@@ -18,6 +18,7 @@ from collections.abc import Callable
 import bench_attention
 import bench_book
 import bench_generate
+import bench_search
 import bench_train
 import torch
 from bench_book import ROOT
@@ -119,6 +120,7 @@ PARTS: dict[str, Callable[[], list[dict]]] = {
     "training": lambda: [row(**r) for r in bench_train.run()],
     "writing": lambda: [row(**r) for r in bench_generate.run()],
     "attention": lambda: [row(**r) for r in bench_attention.run()],
+    "searching": lambda: [row(**r) for r in bench_search.run()],
     "book": lambda: [row(**r) for r in bench_book.run()],
 }
 
