@@ -55,7 +55,7 @@ def questions(
         one_of(family, FAMILIES, "family")
     rng = rng or random.Random(f"ask/{scene.preset}/{scene.split}/{scene.seed}/{scene.index}")
     found = ((f, FAMILIES[f](scene, rng)) for f in families or FAMILIES)
-    return [_worded(family, asked, language) for family, asked in found if asked is not None]
+    return [worded(family, asked, language) for family, asked in found if asked is not None]
 
 
 def balanced_questions(
@@ -204,7 +204,8 @@ FAMILIES: dict[str, Callable[[Scene, random.Random], Asked | None]] = {
 }
 
 
-def _worded(family: str, asked: Asked, language: str) -> Question:
+def worded(family: str, asked: Asked, language: str) -> Question:
+    """A question of a family, put into words."""
     text = (_english if language == "en" else _korean)(family, asked)
     return Question(text, answer_text(asked.answer, language), family, asked.objects, language)
 
