@@ -330,7 +330,7 @@ ENTRANTS: dict[str, Callable[[], Entrant]] = {
 @cache
 def _read(language: str) -> tuple[tuple[dict[str, Counter], Counter], Counter, Counter]:
     """Answers of training, by question and in all, and which words of captions follow which."""
-    scenes = world.sample(20_000, battery.PRESET, "train", 75, (1, 3))
+    scenes = world.sample(6000, battery.PRESET, "train", 75, (1, 3))
     heard: dict[str, Counter] = {}
     for asked in (q for scene in scenes for q in world.questions(scene, language)):
         heard.setdefault(asked.text, Counter())[asked.answer] += 1
