@@ -1,0 +1,118 @@
+"""What each model of the comparison costs: weights, operations, memory, time, and its training.
+
+    python experiments/costs.py [--smoke]
+
+All are asked the same: how well a sentence fits a picture, a question, a description; one at a
+time and 32 at once. A process of its own for each, one thread on a CPU, and the GPU where there is
+one. Writes vlmbook/results/costs.json. Five minutes on a CPU. Book: comparison.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlmbook import checkpoint
+from vlmbook.evaluate import battery, entrants
+
+RESULT = Path(__file__).resolve().parent.parent / "vlmbook" / "results" / "costs.json"
+BATCHES, TRIES = (1, 32), 15
+MINIS = tuple(name for name in entrants.ENTRANTS if "mini" in name)
+
+
+def work(entrant: entrants.Entrant, num: int) -> dict[str, Callable[[], Any]]:
+    """What an entrant can be asked, num at a time."""
+    swap, color = battery.items("swap", "en", num), battery.items("color", "en", num)
+    pixels = battery.pixels(swap)
+    texts, questions = [item.texts[0] for item in swap], [item.question for item in color]
+    found = {}
+    if entrant.way(swap) == "fit":
+        found["fit"] = lambda: entrant.fit(entrant.see(pixels), texts, "en")
+    if entrant.way(color) == "answer":
+        found["answer"] = lambda: entrant.answer(pixels, questions, "en")
+        found["describe"] = lambda: entrant.describe(pixels, "en")
+    return found
+
+
+def timed(call: Callable[[], Any], tries: int) -> dict[str, Any]:
+    """Milliseconds, the median and the quartiles, and what was made last."""
+    call()
+    spent = []
+    for _ in range(tries):
+        started = time.perf_counter()
+        made = call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        spent.append(1000 * (time.perf_counter() - started))
+    low, middle, high = np.quantile(spent, (0.25, 0.5, 0.75))
+    return {"ms": round(middle, 3), "low": round(low, 3), "high": round(high, 3), "made": made}
+
+
+def memory() -> float:
+    """The most that this process has held so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@torch.no_grad()
+def measured(name: str, device: str, tries: int) -> dict[str, Any]:
+    """All that is measured of an entrant."""
+    torch.set_num_threads(1)
+    before = memory()
+    entrant = entrants.ENTRANTS[name]()
+    entrant.model.to(device)
+    record: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU, 1 thread",
+        "weights": sum(w.numel() for w in entrant.model.parameters()),
+        "asked": {},
+    }
+    for num in BATCHES:
+        for what, call in work(entrant, num).items():
+            found = timed(call, tries)
+            made = found.pop("made")
+            if num == 1:
+                with FlopCounterMode(display=False) as counter:
+                    call()
+                found["gflop"] = round(counter.get_total_flops() / 1e9, 4)
+            if what == "describe":
+                tokens = sum(len(entrant.words.encode(text)) - 1 for text in made)
+                found["tokens/s"] = round(1000 * tokens / found["ms"], 1)
+            record["asked"].setdefault(what, {})[str(num)] = found
+    record["memory, MB"] = round(memory() - before)
+    run = checkpoint.run_of(name.split(",")[0])
+    record["training"] = {key: run[key] for key in ("seconds", "device") if key in run}
+    return record
+
+
+def main() -> None:
+    """Measure, and write it."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smoke", action="store_true", help="a few tries; writes nothing")
+    smoke = parser.parse_args().smoke
+    found = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        for name in MINIS:
+            # A process of its own: what it holds at most is then what this one needs.
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                own = pool.submit(measured, name, device, 3 if smoke else TRIES).result()
+            found.append({"name": name, **own})
+            print(json.dumps(found[-1]), flush=True)
+    if smoke:
+        print("tried; nothing was written")
+        return
+    record = checkpoint.provenance([0]) | {"models": found}
+    RESULT.write_text(json.dumps(record, indent=1) + "\n", "utf8")
+
+
+if __name__ == "__main__":
+    main()
