@@ -31,7 +31,7 @@ def test_missing_predictions_say_how_they_are_made(tmp_path):
 
 
 def test_every_entrant_is_stored():
-    assert STORED == list(ENTRANTS)
+    assert list(ENTRANTS) == STORED
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -41,7 +41,7 @@ def test_a_hundredth_is_said_again(name):
     stored, entrant = predictions.load(name), ENTRANTS[name]()
     assert stored.about["weights"] == entrant.weights
     seed = random.randrange(10**6)
-    rng, again, all_said = random.Random(seed), [], 0
+    rng, again = random.Random(seed), []
     for skill in battery.SKILLS:
         language = rng.choice(battery.LANGUAGES)
         items = battery.items(skill, language)
