@@ -176,6 +176,13 @@ def has_form(text: str, forms: frozenset[str]) -> bool:
     return any(word.strip(".,") in forms for word in text.split())
 
 
+def nouns_whole(words: Vocabulary, text: str, forms: frozenset[str]) -> bool:
+    """Whether of each of some forms that a sentence has the noun is one token that was met."""
+    own = [word.strip(".,") for word in text.split()]
+    first = [(form[:-1], words.cut(form)[0]) for form in own if form in forms]
+    return all(token.strip("·") == noun and token in words.number for noun, token in first)
+
+
 def taught(
     pairs: Sentences, how: str, seed: int, settings: train.Settings
 ) -> tuple[Student, Vocabulary, list[float]]:
@@ -209,14 +216,19 @@ def made(
     wanted: Callable[[str], bool],
     seed: int,
     settings: train.Settings,
+    forms: frozenset[str] | None = None,
 ) -> dict[str, Any]:
-    """A student of one arm, measured."""
+    """A student of one arm, measured; with forms, whether they keep their nouns whole."""
     with torch.enable_grad():
         student, words, losses = taught(sentences(num, seed, wanted), how, seed, settings)
     texts = tested().korean
     emb = torch.cat([student(*words.batch(texts[n : n + 250])) for n in range(0, len(texts), 250)])
     unknown = [UNKNOWN in words.encode(text) for text in texts]
-    return ranks(emb) | {
+    found = ranks(emb)
+    if forms is not None:
+        kept = [nouns_whole(words, text, forms) for text in texts]
+        found["whole"] = dual.digits(torch.tensor(kept))
+    return found | {
         "tokens": round(sum(len(words.encode(text)) for text in texts) / len(texts), 2),
         "vocabulary": len(words),
         "unknown": dual.digits(torch.tensor(unknown)),
@@ -236,6 +248,8 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
     }
     arms["bpe, no purple"] = (NUM, "bpe", lambda text: MISSING not in text)
     made_so = {name: functools.partial(made, *arm, seed, settings) for name, arm in arms.items()}
+    first = "bpe, forms kept out"
+    made_so[first] = functools.partial(made, *arms[first], seed, settings, forms)
     if seed == 0:
         made_so |= {
             f"teacher, {of}": lambda texts=texts: ranks(read(texts))

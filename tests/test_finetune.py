@@ -187,3 +187,33 @@ def test_a_single_picture_is_measured_without_an_interval(data):
         [data.pictures[n] for n in rows], [["a red cube"]], ["val"], own_data.Report()
     )
     assert str(finetune.measure(model, WORDS, one)) == "R@1 1.0; R@10 1.0"
+
+
+def test_the_command_takes_a_dataset_that_was_saved(folder, tmp_path, capsys, small_training):
+    datasets = pytest.importorskip("datasets")
+    data = own_data.read(folder)
+    rows = {"photo": [str(p) for p in data.pictures], "title": [c[0] for c in data.captions]}
+    features = {"photo": datasets.Image(), "title": datasets.Value("string")}
+    saved = datasets.Dataset.from_dict(rows, datasets.Features(features))
+    saved.train_test_split(0.25, seed=0).save_to_disk(tmp_path / "saved")
+    model, config = small("clip")
+    checkpoint.save(tmp_path / "mine", model, config, {})
+    out = tmp_path / "out"
+    given = [str(tmp_path / "saved"), "--model", str(tmp_path / "mine"), "--out", str(out)]
+    with pytest.raises(SystemExit, match="12 x item without image and text"):
+        finetune.main(given)
+    assert not out.exists()
+    finetune.main([*given, "--picture", "photo", "--caption", "title", "--steps", "2"])
+    assert "8 pictures to learn from, 1 to test with" in capsys.readouterr().out
+    assert out.is_dir()
+
+
+def test_a_dataset_that_is_not_on_the_hub_is_said(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def missing(name):
+        raise FileNotFoundError(f"Dataset '{name}' doesn't exist on the Hub")
+
+    monkeypatch.setattr(datasets, "load_dataset", missing)
+    with pytest.raises(SystemExit, match="the dataset no/such can't be loaded: Dataset 'no/such'"):
+        finetune.main(["no/such", "--hub", "--out", str(tmp_path / "out")])

@@ -46,6 +46,7 @@ SETTINGS = {
 }
 RANK = 8
 MAPS = ["query", "key", "value", "out", "mlp.0", "mlp.2"]  # what LoRA changes
+SAVED = ("dataset_dict.json", "state.json")  # what datasets writes beside its data
 FEW = 50  # pictures to test with
 AT_ONCE = 200  # pictures looked at in one call
 
@@ -184,16 +185,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m vlmbook.finetune", description="Train a model on your own pictures."
     )
-    parser.add_argument("data", type=Path, help="a folder of pictures and a file of captions")
+    parser.add_argument(
+        "data", help="a folder of pictures and a file of captions, or what datasets has saved"
+    )
+    parser.add_argument("--hub", action="store_true", help="data is a dataset's name on the hub")
     parser.add_argument("--model", default="clip-mini", help="a shipped model, or a checkpoint")
     parser.add_argument("--way", choices=WAYS, help="what learns; left out, what is quickest")
     parser.add_argument("--out", type=Path, default=Path("fine-tuned"), help="where to save it")
     parser.add_argument("--caption", help="the column of the captions, if it has another name")
+    parser.add_argument("--picture", help="the same of a dataset's pictures")
     parser.add_argument("--steps", type=int, help="another number of steps")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     try:
-        data = own_data.read(given.data, given.caption)
+        data = _data(given)
         model, words = checkpoint.load(given.model)
         check(model, words, data)
     except (own_data.DataError, checkpoint.CheckpointError) as error:
@@ -217,6 +222,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record |= {"seconds": round(history.seconds), "before": str(before), "after": str(after)}
     save(given.out, model, words, checkpoint.config_of(given.model), record)
     print(json.dumps({"saved": str(given.out), "seconds": record["seconds"]}))
+
+
+def _data(given: argparse.Namespace) -> own_data.Data:
+    """What is to be learnt from: a folder, or a dataset of Hugging Face's library."""
+    folder = Path(given.data)
+    if not given.hub and not any((folder / name).is_file() for name in SAVED):
+        return own_data.read(folder, given.caption)
+    try:
+        import datasets
+    except ImportError:
+        raise own_data.DataError("a dataset needs the library datasets; pip install it") from None
+    try:
+        found = (datasets.load_dataset if given.hub else datasets.load_from_disk)(given.data)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise own_data.DataError(f"the dataset {given.data} can't be loaded: {reason}") from None
+    columns = {"picture": given.picture, "caption": given.caption}
+    return own_data.from_dataset(found, **{key: name for key, name in columns.items() if name})
 
 
 def _size(model: clip.Clip | blip.Blip) -> int:
