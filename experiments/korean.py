@@ -6,8 +6,8 @@ A Korean text encoder learns to give each sentence the place that clip-english's
 to its English counterpart; no picture is seen. Then it searches clip-english's pictures. What is
 varied: how many pairs of sentences there are, how Korean is cut into tokens, and, with some forms
 of words kept out of training, whether a way of cutting gets along with forms that it has not seen;
-and what becomes of a colour that no sentence names. Writes vlmbook/results/korean.json. An hour on
-one core. Book: applications/korean.md.
+and what becomes of a colour that no sentence names. Writes vlmbook/results/korean.json. Three hours
+on one core. Book: applications/korean.md.
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ def batch(
     device: str,
     languages: Sequence[str] = LANGUAGES,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (b, 3, 64, 64) of some rows of a step, ids and mask (2 b, T): English, then Korean."""
+    """Pixels (b, 3, 64, 64) of some rows of a step; ids and mask of their captions, language by
+    language: (2 b, T) for two.
+    """
     scenes = scenes_of(step, part, stage)
     texts = [caption(scene, language) for language in languages for scene in scenes]
     return world.render(scenes, device=device).pixels, *words.batch(texts)
