@@ -24,8 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook import fusion, symbolic, train, world
-from vlmbook.encoders import mean_of
-from vlmbook.layers import Block, through
+from vlmbook.layers import Block
 
 PRESET, NUM_OBJECTS = "standard", (2, 4)
 FAMILIES = ("exist", "negated_exist", "count", "query_shape", "query_color", "compare", "relation")
@@ -38,36 +37,6 @@ LONGER = ("cross-attention",)
 TIMES, LONGER_SEEDS = 4, 3
 
 
-class Late(nn.Module):
-    """Objects and words are read apart; the question never meets more than the scene's mean."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.objects, self.words = (
-            nn.ModuleList(Block(WIDTH, HEADS) for _ in range(2)) for _ in range(2)
-        )
-        self.join = nn.Linear(2 * WIDTH, WIDTH)
-
-    def forward(self, text: Tensor, image: Tensor, text_mask: Tensor, image_mask: Tensor):
-        """As the joints of fusion."""
-        text, weights = through(self.words, text, text_mask[:, None])
-        image, _ = through(self.objects, image, image_mask[:, None])
-        both = torch.cat([text[:, 0], mean_of(image, image_mask)], 1)
-        return fusion.Fused(self.join(both).relu()[:, None], weights, ())
-
-
-class Compressed(nn.Module):
-    """A few learnt tokens look at the scene, and are put in front of the question."""
-
-    def __init__(self, few: nn.Module) -> None:
-        super().__init__()
-        self.few, self.joint = few, fusion.Concatenation(WIDTH, 2, HEADS)
-
-    def forward(self, text: Tensor, image: Tensor, text_mask: Tensor, image_mask: Tensor):
-        """As the joints of fusion."""
-        return self.joint(text, self.few(image, image_mask).feats, text_mask)
-
-
 def joints() -> dict[str, Callable[[], nn.Module]]:
     """Every way, by name, each of 48 D^2 weights or nearly."""
     found = {
@@ -76,7 +45,7 @@ def joints() -> dict[str, Callable[[], nn.Module]]:
         "gated cross-attention": lambda: fusion.GatedCrossAttention(
             [Block(WIDTH, HEADS) for _ in range(2)], WIDTH, HEADS
         ),
-        "late": Late,
+        "late": lambda: fusion.Late(WIDTH, 2, HEADS),
         "blind": lambda: fusion.Concatenation(WIDTH, 4, HEADS),
     }
     for k in COUNTS:
@@ -86,11 +55,12 @@ def joints() -> dict[str, Callable[[], nn.Module]]:
 
 
 def _queries(k: int) -> nn.Module:
-    return Compressed(fusion.QueryTokens(k, WIDTH, 2, HEADS, hidden=3 * WIDTH))
+    few = fusion.QueryTokens(k, WIDTH, 2, HEADS, hidden=3 * WIDTH)
+    return fusion.Compressed(few, WIDTH, 2, HEADS)
 
 
 def _resampled(k: int) -> nn.Module:
-    return Compressed(fusion.Resampler(k, WIDTH, 2, HEADS))
+    return fusion.Compressed(fusion.Resampler(k, WIDTH, 2, HEADS), WIDTH, 2, HEADS)
 
 
 class Reader(nn.Module):

@@ -228,6 +228,7 @@ def main() -> None:
             "seconds": round(run.seconds),
             "pictures": settings.steps * settings.batch,
             "loss": round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4),
+            "curve": [command.curve(run.loss)],
             "parameters": sum(p.numel() for p in model.parameters()),
             "measured": measure(model, words, num),
         }

@@ -62,6 +62,7 @@ def main() -> None:
             "seconds": round(run.seconds),
             "pictures": stage.settings.steps * stage.settings.batch,
             "loss": [round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4)],
+            "curve": [command.curve(run.loss)],
             "parameters": sum(p.numel() for p in model.parameters()),
             "measured": clip_mini.measure(model, own, 100 if given.smoke else 1000, ("en",)),
         }

@@ -152,6 +152,7 @@ def main() -> None:
             "seconds": round(sum(run.seconds for run in runs)),
             "pictures": sum(stage.settings.steps * stage.settings.batch for stage in stages),
             "loss": [round(sum(run.loss[-100:]) / len(run.loss[-100:]), 4) for run in runs],
+            "curve": [command.curve(run.loss) for run in runs],
             "parameters": sum(p.numel() for p in model.parameters()),
             "measured": measure(model, words, 100 if given.smoke else 1000),
         }

@@ -65,6 +65,12 @@ def measure_again(
     print(json.dumps(record, indent=1))
 
 
+def curve(losses: Sequence[float], num: int = 40) -> list[float]:
+    """How the loss fell: its mean over so many parts of a run, or one fewer."""
+    parts = torch.tensor(losses).split(-(-len(losses) // num))
+    return [round(part.mean().item(), 4) for part in parts]
+
+
 def changed(settings: train.Settings, given: argparse.Namespace, **smoke: Any) -> train.Settings:
     """Settings as the options want them; smoke is what --smoke changes beside steps and warm-up."""
     if given.smoke:

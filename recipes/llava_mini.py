@@ -236,6 +236,7 @@ def main() -> None:
             "seconds": round(sum(run.seconds for run in runs.values())),
             "scenes": sum(s.settings.steps * s.settings.batch for s in stages.values()),
             "loss": {name: round(sum(some) / len(some), 4) for name, some in last.items()},
+            "curve": [command.curve(run.loss) for run in runs.values()],
             "parameters": sum(p.numel() for p in model.parameters()),
         }
         checkpoint.save(given.out, model, config, record, half=True)

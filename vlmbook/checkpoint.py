@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from vlmbook import blip, clip, folders, llava, tokenizer
+from vlmbook import blip, clip, folders, llava, reader, tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 # What config.json calls a model, and how it is made.
@@ -35,6 +35,7 @@ KINDS = {
     "clip": (clip.Config, clip.build),
     "blip": (blip.Config, blip.build),
     "llava": (llava.Config, llava.build),
+    "reader": (reader.Config, reader.build),
 }
 FILES = ("config.json", "model.safetensors", "run.json")
 

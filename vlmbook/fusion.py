@@ -8,6 +8,8 @@ tokens, h heads. Masks are boolean, (B, T) and (B, N), True at what is there.
     GatedCrossAttention(blocks, width, heads)(text, image)    # looks, put into a language model
     QueryTokens(32, width, depth, heads)(image)               # a few learnt tokens look, and are
     Resampler(32, width, depth, heads)(image)                 # then concatenated with the text
+    Compressed(few, width, depth, heads)(text, image)         # such a few, and the text
+    Late(width, depth, heads)(text, image)                    # the text never meets but a mean
 
 Book: attention/fusion.md.
 """
@@ -21,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmbook.encoders import prefix_mask
+from vlmbook.encoders import mean_of, prefix_mask
 from vlmbook.grounded import GroundedBlock
 from vlmbook.layers import Block, MultiHeadAttention, through
 
@@ -294,6 +296,48 @@ class Resampler(nn.Module):
             looks.append(attended[..., :num_tokens])
             weights.append(attended[..., num_tokens:])
         return Fused(self.norm_out(x), tuple(weights), tuple(looks))
+
+
+class Compressed(nn.Module):
+    """Learnt tokens, QueryTokens or a Resampler passed in built, are put in front of the text."""
+
+    def __init__(self, few: nn.Module, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.few, self.joint = few, Concatenation(width, depth, heads)
+
+    def forward(
+        self,
+        text: Tensor,
+        image: Tensor,
+        text_mask: Tensor | None = None,
+        image_mask: Tensor | None = None,
+    ) -> Fused:
+        """text (B, T, D) and image (B, N, C)."""
+        return self.joint(text, self.few(image, image_mask).feats, text_mask)
+
+
+class Late(nn.Module):
+    """Picture and text are read apart; the text never meets more than the picture's mean."""
+
+    def __init__(self, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.objects, self.words = (
+            nn.ModuleList(Block(width, heads) for _ in range(depth)) for _ in range(2)
+        )
+        self.join = nn.Linear(2 * width, width)
+
+    def forward(
+        self,
+        text: Tensor,
+        image: Tensor,
+        text_mask: Tensor | None = None,
+        image_mask: Tensor | None = None,
+    ) -> Fused:
+        """text (B, T, D) and image (B, N, D) to one token, (B, 1, D)."""
+        text, weights = through(self.words, text, _keys(text_mask))
+        image, _ = through(self.objects, image, _keys(image_mask))
+        both = torch.cat([text[:, 0], mean_of(image, _there(image, image_mask))], 1)
+        return Fused(self.join(both).relu()[:, None], weights, ())
 
 
 def _there(tokens: Tensor, mask: Tensor | None) -> Tensor:

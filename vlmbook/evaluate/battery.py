@@ -84,8 +84,25 @@ def items(skill: str, language: str = "en", num: int = NUM) -> list[Item]:
     """
     one_of(skill, SKILLS, "skill")
     one_of(language, LANGUAGES, "language")
-    drafts = enumerate(_drafted(skill, num))
-    return [_worded(f"{skill}/{language}/{n:04d}", skill, language, draft) for n, draft in drafts]
+    return _all_worded(_drafted(skill, num), skill, language, SKILLS[skill].way)
+
+
+def asked(
+    skill: str,
+    family: str,
+    values: Sequence,
+    language: str = "en",
+    num: int = NUM,
+    split: str = "test",
+    num_objects: tuple[int, int] | None = (1, 3),
+    wanted: Callable[[world.Scene, Asked], bool] = lambda scene, asked: True,
+) -> list[Item]:
+    """Items of a skill that the battery has not: questions of a family about scenes of a split.
+
+    Each of the values is right as often as any other, or once less; wanted says which to keep.
+    """
+    drafts = _family(family, values, split, num_objects, wanted)(random.Random(skill), num)
+    return _all_worded(drafts, skill, language, "ask")
 
 
 def pixels(some: Sequence[Item]) -> Tensor:
@@ -101,8 +118,14 @@ def _drafted(skill: str, num: int) -> list[Draft]:
     return list(SKILLS[skill].drafts(random.Random(skill), num))
 
 
-def _worded(id: str, skill: str, language: str, draft: Draft) -> Item:
-    way = SKILLS[skill].way
+def _all_worded(drafts: Iterable[Draft], skill: str, language: str, way: str) -> list[Item]:
+    return [
+        _worded(f"{skill}/{language}/{n:04d}", skill, language, way, draft)
+        for n, draft in enumerate(drafts)
+    ]
+
+
+def _worded(id: str, skill: str, language: str, way: str, draft: Draft) -> Item:
     if draft.asked is None:
         texts = draft.texts.get(language, ())
         order = random.Random(id).sample(range(len(texts)), len(texts))

@@ -16,17 +16,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vlmbook import checkpoint, retrieval, world
+from vlmbook import checkpoint, reader, retrieval, world
 from vlmbook.evaluate import battery
 from vlmbook.evaluate.answers import exact_match
 from vlmbook.evaluate.battery import Item
+from vlmbook.tokenizer import Tokenizer
 from vlmbook.evaluate.captions import scene_graph
 
 AT_ONCE = 200  # pictures, or pairs of a picture and a text, in one call
 RERANKED = 16  # of those that a quick head finds, so many are put in order by a slow one
 DESCRIBE = {"en": "Describe the picture.", "ko": "그림을 설명해 주세요."}
+
+
+Loaded = tuple[nn.Module, Tokenizer]  # as checkpoint.load gives them
 
 
 class Prediction(NamedTuple):
@@ -42,6 +46,8 @@ class Entrant:
 
     name: str
     weights: str = ""  # checkpoint.fingerprint of them
+    shipped: str = ""  # the checkpoint that they are of
+    model: nn.Module | None = None
 
     def see(self, pixels: Tensor) -> Tensor:
         """Pictures (P, 3, H, W) to what fit and find take, (P, ...)."""
@@ -108,7 +114,7 @@ class Entrant:
                     for n in range(0, len(rows), AT_ONCE)
                 ]
             )
-            found += zip(part, scores.split([len(item.texts) for item in part]), strict=True)
+            found += zip(part, scores.cpu().split([len(item.texts) for item in part]), strict=True)
         chosen = [int(own.argmax()) for _, own in found]
         # Where another text has the same score, nothing was chosen.
         right = [
@@ -123,7 +129,7 @@ class Entrant:
         texts = [item.texts[0] for item in all_items]
         seen = torch.cat([self.see(battery.pixels(part)) for part in _parts(all_items)])
         by_text, by_picture = self.find(seen, texts, _language(items))
-        scores = by_picture if items[0].way == "find text" else by_text
+        scores = (by_picture if items[0].way == "find text" else by_text).cpu()
         ranks = retrieval.ranks(scores)
         number = {item.id: n for n, item in enumerate(all_items)}
         rows = [number[item.id] for item in items]
@@ -144,9 +150,9 @@ class Entrant:
 class Clip(Entrant):
     """A CLIP: the cosine of a picture and a text."""
 
-    def __init__(self, name: str = "clip-mini") -> None:
-        self.name = name
-        self.model, self.words = checkpoint.load(name)
+    def __init__(self, name: str = "clip-mini", loaded: Loaded | None = None) -> None:
+        self.name = self.shipped = name
+        self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -174,9 +180,11 @@ class BlipHead(Entrant):
     ITM and LM look for things among the best of ITC, as BLIP does.
     """
 
-    def __init__(self, head: str, name: str = "blip-mini") -> None:
-        self.name, self.head = f"{name}, {head}", head
-        self.model, self.words = checkpoint.load(name)
+    def __init__(
+        self, head: str, name: str = "blip-mini", loaded: Loaded | None = None
+    ) -> None:
+        self.name, self.shipped, self.head = f"{name}, {head}", name, head
+        self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -207,9 +215,9 @@ class BlipHead(Entrant):
 class BlipWriter(Entrant):
     """The decoder of a BLIP, which answers and describes."""
 
-    def __init__(self, name: str = "blip-mini") -> None:
-        self.name = f"{name}, answers"
-        self.model, self.words = checkpoint.load(name)
+    def __init__(self, name: str = "blip-mini", loaded: Loaded | None = None) -> None:
+        self.name, self.shipped = f"{name}, answers", name
+        self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
     def answer(self, pixels: Tensor, questions: Sequence[str], language: str) -> list[str]:
@@ -224,9 +232,9 @@ class BlipWriter(Entrant):
 class Llava(Entrant):
     """A LLaVA: answers, describes, and says how likely it finds a text as a description."""
 
-    def __init__(self, name: str = "llava-mini") -> None:
-        self.name = name
-        self.model, self.words = checkpoint.load(name)
+    def __init__(self, name: str = "llava-mini", loaded: Loaded | None = None) -> None:
+        self.name = self.shipped = name
+        self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
     def see(self, pixels: Tensor) -> Tensor:
@@ -241,7 +249,8 @@ class Llava(Entrant):
             for text in texts
         ]
         ids, told = (
-            torch.nn.utils.rnn.pad_sequence([s[k] for s in said], batch_first=True) for k in (0, 1)
+            nn.utils.rnn.pad_sequence([s[k] for s in said], batch_first=True).to(self.model.device)
+            for k in (0, 1)
         )
         logits = self.model.text.next_logits(self.model.read(ids, seen).feats[:, :-1])
         each = logits.log_softmax(2).gather(2, ids[:, 1:, None])[..., 0]
@@ -255,6 +264,23 @@ class Llava(Entrant):
         """One reply to each request."""
         asked = [[{"role": "user", "content": DESCRIBE[language]}]] * len(pixels)
         return [a.text for a in self.model.replies(pixels, asked, self.words)]
+
+
+class Chooser(Entrant):
+    """A reader, which chooses among answers; the eye with which it sees counts as a part of it."""
+
+    def __init__(self, joint: str, loaded: Loaded | None = None) -> None:
+        """loaded is the reader; left out, the shipped one of the joint."""
+        self.name, self.shipped = f"reader, {joint}", f"reader-{joint.replace(' ', '-')}"
+        own, self.words = loaded or checkpoint.load(self.shipped)
+        eye, _ = checkpoint.load(own.config.eye)
+        self.model = nn.ModuleDict({"reader": own, "eye": eye})
+        self.weights = checkpoint.fingerprint(self.model)
+
+    def answer(self, pixels: Tensor, questions: Sequence[str], language: str) -> list[str]:
+        """The likeliest answer."""
+        feats = reader.look(self.model["eye"], pixels)
+        return self.model["reader"].answer(feats, questions, self.words)
 
 
 class Blind(Entrant):
@@ -321,10 +347,12 @@ ENTRANTS: dict[str, Callable[[], Entrant]] = {
     **{f"blip-mini, {head}": lambda head=head: BlipHead(head) for head in ("ITC", "ITM", "LM")},
     "blip-mini, answers": BlipWriter,
     "llava-mini": Llava,
+    **{f"reader, {joint}": lambda joint=joint: Chooser(joint) for joint in reader.JOINTS},
     "blind": Blind,
     "majority": Constant,
     "chance": Chance,
 }
+BASELINES = ("blind", "majority", "chance")
 
 
 @cache
