@@ -1,15 +1,14 @@
-"""Answering by choosing: a question meets what an eye saw of a picture, and one of the known answers
-is picked.
+"""Answering by choosing: a question meets the things of a scene, and one of the known answers is picked.
 
     model = reader.build(reader.Config(len(words), answers=("yes", "no"), joint="late"))
-    logits = model(feats, *words.batch(questions))  # (B, A)
+    logits = model(objects, present, *words.batch(questions))  # (B, A)
 
-Before models wrote their answers, this was how they answered (Antol et al. 2015). Here it is where
-the joints of fusion can be compared: all else is equal, and they have as many weights within five
-percent. The eye is not a part of it; feats (B, N, C) are what a frozen one saw.
+Before models wrote their answers, this was how they answered (Antol et al. 2015). A reader has no
+eye: it is told what is there, as in symbolic. So it is where the joints of fusion can be compared,
+all else being equal; they have as many weights within five percent.
 
-B pictures, each with a question, N image tokens of width C, T text tokens, D width, A answers.
-Book: comparison.md.
+B scenes, each with a question, N things of the fullest, F numbers a thing, T text tokens, D width,
+A answers. Book: comparison.md.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ JOINTS: dict[str, Callable[[int, int], nn.Module]] = {
         [Block(width, heads) for _ in range(2)], width, heads
     ),
     "query tokens": lambda width, heads: fusion.Compressed(
-        fusion.QueryTokens(8, width, 2, heads, hidden=3 * width), width, 2, heads
+        fusion.QueryTokens(4, width, 2, heads, hidden=3 * width), width, 2, heads
     ),
     "resampler": lambda width, heads: fusion.Compressed(
-        fusion.Resampler(8, width, 2, heads), width, 2, heads
+        fusion.Resampler(4, width, 2, heads), width, 2, heads
     ),
 }
 
@@ -47,10 +46,9 @@ class Config:
 
     vocab_size: int
     answers: Sequence[str]
+    features: int  # F
     joint: str = "concatenation"
-    eye: str = "clip-mini"  # the checkpoint whose image encoder it was trained with
-    image_width: int = 192  # C
-    width: int = 128
+    width: int = 64
     heads: int = 4
     max_tokens: int = 48
 
@@ -63,16 +61,8 @@ class Config:
             raise ValueError("answers is empty; pass those between which a reader is to choose")
 
 
-def look(eye: nn.Module, pixels: Tensor) -> Tensor:
-    """What a CLIP's eye makes of pixels (B, 3, H, W), as LLaVA reads it: feats (B, N, C).
-
-    Of the last layer but one, and without the class token.
-    """
-    return eye.image(eye.prepare(pixels), -2).feats[:, 1:]
-
-
 class Reader(nn.Module):
-    """Words and image tokens, a joint between them, and a choice among answers."""
+    """Words and things, a joint between them, and a choice among answers."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -81,15 +71,13 @@ class Reader(nn.Module):
         self.joint = JOINTS[config.joint](width, config.heads)
         self.word = nn.Embedding(config.vocab_size, width)
         self.place = nn.Embedding(config.max_tokens, width)
-        self.project = nn.Sequential(
-            nn.LayerNorm(config.image_width), nn.Linear(config.image_width, width)
-        )
+        self.thing = nn.Linear(config.features, width)
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(config.answers)))
 
-    def forward(self, feats: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """feats (B, N, C), ids and mask (B, T) to logits (B, A), read off at <start>.
+    def forward(self, objects: Tensor, present: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """objects (B, N, F), present (B, N), ids and mask (B, T) to logits (B, A).
 
-        Raises ValueError for a question that is longer than max_tokens.
+        They are read off at <start>. Raises ValueError for a question longer than max_tokens.
         """
         num_tokens = ids.shape[1]
         if num_tokens > self.config.max_tokens:
@@ -97,16 +85,17 @@ class Reader(nn.Module):
                 f"{num_tokens} tokens are more than the {self.config.max_tokens} that this model"
                 " reads; shorten the questions"
             )
-        device = self.place.weight.device
-        words = self.word(ids.to(device)) + self.place.weight[:num_tokens]
-        image = self.project(feats.to(device, words.dtype))
-        return self.head(self.joint(words, image, mask.to(device)).feats[:, 0])
+        words = self.word(ids) + self.place.weight[:num_tokens]
+        return self.head(self.joint(words, self.thing(objects), mask, present).feats[:, 0])
 
     @torch.no_grad()
-    def answer(self, feats: Tensor, questions: Sequence[str], tokenizer: Tokenizer) -> list[str]:
-        """The likeliest answer to a question about each of what was seen, (B, N, C)."""
-        chosen = self(feats, *tokenizer.batch(questions)).argmax(1)
-        return [self.config.answers[n] for n in chosen.tolist()]
+    def answer(
+        self, objects: Tensor, present: Tensor, questions: Sequence[str], tokenizer: Tokenizer
+    ) -> list[str]:
+        """The likeliest answer to a question about each of the scenes."""
+        device = self.place.weight.device
+        given = (of.to(device) for of in (objects, present, *tokenizer.batch(questions)))
+        return [self.config.answers[n] for n in self(*given).argmax(1).tolist()]
 
 
 def build(config: Config) -> Reader:
