@@ -101,9 +101,7 @@ def main() -> None:
         record = checkpoint.provenance([SEED])
         data = asked(num)
         torch.manual_seed(SEED)
-        model = reader.build(
-            reader.Config(len(WORDS), ANSWERS, symbolic.NUM_FEATURES, joint)
-        )
+        model = reader.build(reader.Config(len(WORDS), ANSWERS, symbolic.NUM_FEATURES, joint))
         name = f"reader-{joint.replace(' ', '-')}"
         batch = functools.partial(drawn, settings=settings, data=data)
         state = Path("_build") / f"{name}{'-smoke' * given.smoke}"

@@ -346,3 +346,28 @@ def test_the_hierarchical_bootstrap_covers_what_other_seeds_and_items_give():
         evaluate.hierarchical_bootstrap(scores[:1])
     with pytest.raises(ValueError, match="seed 1 is empty"):
         evaluate.hierarchical_bootstrap([scores[0], []])
+
+
+def test_the_sign_test_counts_items_on_which_two_differ():
+    a = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0.5, 0.7])
+    b = np.array([0, 0, 0, 0, 0, 0, 1, 0, 0.5, 0.2])
+    # 7 of 8 one way: by a coin, that or more lopsided has 2 (8 + 1) of 256 ways.
+    assert evaluate.sign_test(a, b) == pytest.approx(18 / 256)
+    assert evaluate.sign_test(b, a) == pytest.approx(18 / 256)
+    assert evaluate.sign_test(a, a) == 1.0
+    rng = np.random.default_rng(0)
+    found = [evaluate.sign_test(*rng.integers(2, size=(2, 100))) for _ in range(400)]
+    assert np.mean(np.array(found) < 0.05) <= 0.07  # seldom, where there is nothing
+    with pytest.raises(ValueError):
+        evaluate.sign_test(a, b[:3])
+
+
+def test_holm_corrects_for_all_tests_made():
+    p = np.array([0.04, 0.001, 0.03, 0.6, 0.012])
+    np.testing.assert_allclose(evaluate.holm(p), [0.09, 0.005, 0.09, 0.6, 0.048])
+    assert evaluate.holm([0.7, 0.8]).tolist() == [1.0, 1.0]
+    assert evaluate.holm([0.03]).tolist() == [0.03]
+    rng = np.random.default_rng(1)
+    none = [evaluate.holm(rng.random(20)).min() < 0.05 for _ in range(2000)]
+    assert 0.035 < np.mean(none) < 0.065  # any at all, of twenty that are nothing
+    assert np.all(evaluate.holm(p) <= np.minimum(1, len(p) * p))

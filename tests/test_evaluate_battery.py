@@ -1,3 +1,5 @@
+"""Items are the same for all, have one right answer, and ask for it in either language."""
+
 from collections import Counter
 
 import pytest
@@ -81,3 +83,14 @@ def test_what_does_not_exist_is_said():
         battery.items("colour")
     with pytest.raises(ValueError, match="language 'es'"):
         battery.items("color", "es")
+
+
+def test_items_that_the_battery_has_not_are_made_like_its_own():
+    own = battery.asked("own", "query_color", ("red", "blue"), "ko", 10, "val", (2, 2))
+    assert [item.id for item in own] == [f"own/ko/{n:04d}" for n in range(10)]
+    assert {len(item.scene) for item in own} == {2} and {i.scene.split for i in own} == {"val"}
+    assert Counter(item.answer for item in own) == {"빨간색": 5, "파란색": 5}
+    few = battery.asked(
+        "own", "exist", (True, False), num=4, wanted=lambda scene, asked: len(scene) == 3
+    )
+    assert {len(item.scene) for item in few} == {3}

@@ -1,3 +1,5 @@
+"""Each entrant is asked in the way that it has, and graded alike."""
+
 import numpy as np
 import pytest
 import torch
@@ -110,7 +112,18 @@ def test_the_blind_one_knows_sentences_and_no_pictures(language):
         assert {p.item: p.said for p in blind.predict(other)} == shown
 
 
-@pytest.mark.parametrize("name", [n for n in ENTRANTS if "mini" in n])
+def test_a_reader_is_told_the_scene_and_shown_no_picture(monkeypatch):
+    entrant = ENTRANTS["reader, concatenation"]()
+    items = battery.items("color", "ko", NUM)
+    monkeypatch.setattr(battery, "pixels", None)
+    said = entrant.predict(items)
+    assert np.mean([p.score for p in said]) > 0.5
+    assert entrant.shipped == "reader-concatenation"
+    assert entrant.weights == checkpoint.fingerprint(checkpoint.load(entrant.shipped)[0])
+    assert entrant.predict(battery.items("swap", "en", NUM)) == []
+
+
+@pytest.mark.parametrize("name", [n for n in ENTRANTS if n not in entrants.BASELINES])
 @torch.no_grad()
 def test_models_are_better_than_guesses_where_they_should_be(name):
     entrant = ENTRANTS[name]()

@@ -1,4 +1,4 @@
-"""Answering by choosing: a question meets the things of a scene, and one of the known answers is picked.
+"""Answering by choosing: a question meets the things of a scene, and picks one of known answers.
 
     model = reader.build(reader.Config(len(words), answers=("yes", "no"), joint="late"))
     logits = model(objects, present, *words.batch(questions))  # (B, A)

@@ -31,10 +31,12 @@ from vlmbook.evaluate.estimates import (
     accuracy,
     expectation,
     hierarchical_bootstrap,
+    holm,
     mean,
     over_seeds,
     over_seeds_and_items,
     paired_difference,
+    sign_test,
     verdict,
 )
 
@@ -56,6 +58,7 @@ __all__ = [
     "exact_match",
     "expectation",
     "hierarchical_bootstrap",
+    "holm",
     "lenient_yes",
     "majority",
     "mean",
@@ -66,6 +69,7 @@ __all__ = [
     "pope",
     "rouge_l",
     "scene_graph",
+    "sign_test",
     "syllables",
     "verdict",
     "vqa_accuracy",

@@ -113,7 +113,7 @@ def pixels(some: Sequence[Item]) -> Tensor:
     return torch.cat([world.render(part, size).pixels for part in parts])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=40)
 def _drafted(skill: str, num: int) -> list[Draft]:
     return list(SKILLS[skill].drafts(random.Random(skill), num))
 

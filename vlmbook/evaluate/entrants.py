@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlmbook import checkpoint, reader, retrieval, world
+from vlmbook import checkpoint, reader, retrieval, symbolic, world
 from vlmbook.evaluate import battery
 from vlmbook.evaluate.answers import exact_match
 from vlmbook.evaluate.battery import Item
-from vlmbook.tokenizer import Tokenizer
 from vlmbook.evaluate.captions import scene_graph
+from vlmbook.tokenizer import Tokenizer
 
 AT_ONCE = 200  # pictures, or pairs of a picture and a text, in one call
 RERANKED = 16  # of those that a quick head finds, so many are put in order by a slow one
@@ -48,6 +48,10 @@ class Entrant:
     weights: str = ""  # checkpoint.fingerprint of them
     shipped: str = ""  # the checkpoint that they are of
     model: nn.Module | None = None
+
+    def show(self, items: Sequence[Item]) -> Any:
+        """What it is shown of items: pixels (P, 3, H, W)."""
+        return battery.pixels(items)
 
     def see(self, pixels: Tensor) -> Tensor:
         """Pictures (P, 3, H, W) to what fit and find take, (P, ...)."""
@@ -95,9 +99,7 @@ class Entrant:
         said = [
             text
             for part in _parts(items)
-            for text in self.answer(
-                battery.pixels(part), [i.question for i in part], _language(part)
-            )
+            for text in self.answer(self.show(part), [i.question for i in part], _language(part))
         ]
         right = exact_match(said, [item.answer for item in items])
         return _predictions(items, said, right)
@@ -105,7 +107,7 @@ class Entrant:
     def _by_fit(self, items: Sequence[Item], _: Sequence[Item]) -> list[Prediction]:
         found = []
         for part in _parts(items):
-            seen = self.see(battery.pixels(part))
+            seen = self.see(self.show(part))
             rows = [n for n, item in enumerate(part) for _ in item.texts]
             texts = [text for item in part for text in item.texts]
             scores = torch.cat(
@@ -127,7 +129,7 @@ class Entrant:
 
     def _by_find(self, items: Sequence[Item], all_items: Sequence[Item]) -> list[Prediction]:
         texts = [item.texts[0] for item in all_items]
-        seen = torch.cat([self.see(battery.pixels(part)) for part in _parts(all_items)])
+        seen = torch.cat([self.see(self.show(part)) for part in _parts(all_items)])
         by_text, by_picture = self.find(seen, texts, _language(items))
         scores = (by_picture if items[0].way == "find text" else by_text).cpu()
         ranks = retrieval.ranks(scores)
@@ -141,7 +143,7 @@ class Entrant:
         said = [
             text
             for part in _parts(items)
-            for text in self.describe(battery.pixels(part), _language(part))
+            for text in self.describe(self.show(part), _language(part))
         ]
         graded = scene_graph(said, [item.scene for item in items], _language(items))
         return _predictions(items, said, graded.f1)
@@ -180,9 +182,7 @@ class BlipHead(Entrant):
     ITM and LM look for things among the best of ITC, as BLIP does.
     """
 
-    def __init__(
-        self, head: str, name: str = "blip-mini", loaded: Loaded | None = None
-    ) -> None:
+    def __init__(self, head: str, name: str = "blip-mini", loaded: Loaded | None = None) -> None:
         self.name, self.shipped, self.head = f"{name}, {head}", name, head
         self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
@@ -267,20 +267,22 @@ class Llava(Entrant):
 
 
 class Chooser(Entrant):
-    """A reader, which chooses among answers; the eye with which it sees counts as a part of it."""
+    """A reader, which is told what is in a scene, and chooses among answers."""
 
     def __init__(self, joint: str, loaded: Loaded | None = None) -> None:
-        """loaded is the reader; left out, the shipped one of the joint."""
         self.name, self.shipped = f"reader, {joint}", f"reader-{joint.replace(' ', '-')}"
-        own, self.words = loaded or checkpoint.load(self.shipped)
-        eye, _ = checkpoint.load(own.config.eye)
-        self.model = nn.ModuleDict({"reader": own, "eye": eye})
+        self.model, self.words = loaded or checkpoint.load(self.shipped)
         self.weights = checkpoint.fingerprint(self.model)
 
-    def answer(self, pixels: Tensor, questions: Sequence[str], language: str) -> list[str]:
+    def show(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        """The things of the scenes, (P, N, F), and which are there, (P, N), in place of pixels."""
+        return symbolic.vectors([item.scene for item in items])
+
+    def answer(
+        self, shown: tuple[Tensor, Tensor], questions: Sequence[str], language: str
+    ) -> list[str]:
         """The likeliest answer."""
-        feats = reader.look(self.model["eye"], pixels)
-        return self.model["reader"].answer(feats, questions, self.words)
+        return self.model.answer(*shown, questions, self.words)
 
 
 class Blind(Entrant):
@@ -358,7 +360,7 @@ BASELINES = ("blind", "majority", "chance")
 @cache
 def _read(language: str) -> tuple[tuple[dict[str, Counter], Counter], Counter, Counter]:
     """Answers of training, by question and in all, and which words of captions follow which."""
-    scenes = world.sample(6000, battery.PRESET, "train", 75, (1, 3))
+    scenes = world.sample(3000, battery.PRESET, "train", 75, (1, 3))
     heard: dict[str, Counter] = {}
     for asked in (q for scene in scenes for q in world.questions(scene, language)):
         heard.setdefault(asked.text, Counter())[asked.answer] += 1

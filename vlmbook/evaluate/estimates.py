@@ -87,6 +87,31 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: in
     return _bootstrap(a - b, level, seed)
 
 
+def sign_test(a: ArrayLike, b: ArrayLike) -> float:
+    """How likely a and b, on the same items (n,), would differ so often one way if neither was
+    better: p, two-sided and exact.
+
+    Only items count on which they differ, and not by how much; of scores that are 0 or 1 it is the
+    test of McNemar (1947).
+    """
+    differ = np.sign(_scores(a, "a") - _scores(b, "b"))
+    num = int(np.count_nonzero(differ))
+    return float(stats.binomtest(int((differ > 0).sum()), num).pvalue) if num else 1.0
+
+
+def holm(p: ArrayLike) -> np.ndarray:
+    """p (m,) of m tests made at once, each corrected for all: below 0.05, it is found with a chance
+    of 0.05 at most that any is found for nothing.
+
+    Holm 1979.
+    """
+    p = _scores(p, "p")
+    order = p.argsort()
+    found = np.empty_like(p)
+    found[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return found
+
+
 def over_seeds(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """The mean of one value a seed, (S,), with Student's t interval: where the mean of all lies.
 

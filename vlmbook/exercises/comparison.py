@@ -152,11 +152,13 @@ SHARED_MISTAKES = Exercise(
         ),
         Mistake(
             "not divided",
-            lambda a, b: _kappa(a, b)
-            * (
-                1
-                - a.float().mean() * b.float().mean()
-                - (1 - a.float().mean()) * (1 - b.float().mean())
+            lambda a, b: (
+                _kappa(a, b)
+                * (
+                    1
+                    - a.float().mean() * b.float().mean()
+                    - (1 - a.float().mean()) * (1 - b.float().mean())
+                )
             ),
             "what is expected is taken away, and the rest is not divided by what was left to"
             " agree about.",

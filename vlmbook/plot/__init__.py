@@ -9,7 +9,7 @@ from vlmbook.plot.curves import bars, histograms, intervals, lines, training
 from vlmbook.plot.grids import outlines, patches, pictures, retrieved
 from vlmbook.plot.maps import attention_matrix, maps
 from vlmbook.plot.points import circles, embedding_map
-from vlmbook.plot.tables import choices, heatmaps, similarity, token_table
+from vlmbook.plot.tables import choices, heatmaps, matrix, similarity, token_table
 
 __all__ = [
     "attention_matrix",
@@ -22,6 +22,7 @@ __all__ = [
     "intervals",
     "lines",
     "maps",
+    "matrix",
     "outlines",
     "patches",
     "pictures",

@@ -62,6 +62,74 @@ def heatmaps(
     return figure
 
 
+def matrix(
+    values: np.ndarray,
+    margins: np.ndarray,
+    rows: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[str]],
+    floor: np.ndarray,
+) -> Figure:
+    """Shares (R, C) with the half-widths of their intervals, in groups of named rows and columns.
+
+    A cell is the darker, the further its share is from the floor (R,) of its row on the way to 1.
+    One whose interval holds the floor, or lies below it, is not filled; nan makes
+    an empty place. The names of groups of columns stand above; groups of rows have none.
+    """
+    wanted = tuple(sum(map(len, groups.values())) for groups in (rows, columns))
+    if not values.shape == margins.shape == wanted or floor.shape != wanted[:1]:
+        raise ValueError(
+            f"values {values.shape}, margins {margins.shape} and floor {floor.shape} for"
+            f" {wanted[0]} rows and {wanted[1]} columns that are named; make them agree"
+        )
+    (y, below), (x, right) = _places(rows), _places(columns)
+    named = 0.075 * max(len(name) for some in rows.values() for name in some)
+    top = 0.06 * max(len(name) for some in columns.values() for name in some) + 0.3
+    figure = plt.figure(figsize=(named + 0.46 * right, 0.4 * below + top), layout="constrained")
+    ax = figure.subplots()
+    for (r, c), value in np.ndenumerate(values):
+        if not np.isfinite(value):
+            continue
+        above = np.isnan(floor[r]) or value - margins[r, c] > floor[r]
+        low = np.nan_to_num(floor[r])
+        part = (value - low) / (1 - low) if above else 0.0
+        if above:
+            color = plt.get_cmap("Blues")(0.08 + 0.82 * part)
+            ax.add_patch(plt.Rectangle((x[c], y[r]), 0.96, 0.96, color=color, lw=0))
+        ink = "white" if part > 0.55 else "#20242a" if above else GRAY
+        ax.text(x[c] + 0.48, y[r] + 0.38, _share(value), ha="center", va="center", fontsize=9,
+                color=ink)  # fmt: skip
+        ax.text(x[c] + 0.48, y[r] + 0.75, f"\u00b1{_share(margins[r, c])}", ha="center",
+                va="center", fontsize=5.5, color=ink)  # fmt: skip
+    for name, some in columns.items():
+        first = list(columns).index(name)
+        start = x[sum(len(of) for of in list(columns.values())[:first])]
+        ax.text(start + len(some) / 2, -1.2 * top / 0.4 + 0.9, name, ha="center", va="bottom",
+                fontsize=9, weight="bold")  # fmt: skip
+    ax.set_xlim(0, right)
+    ax.set_ylim(below, 0)
+    ax.set_xticks(np.asarray(x) + 0.5, [n for some in columns.values() for n in some], rotation=60,
+                  ha="left", rotation_mode="anchor", fontsize=9)  # fmt: skip
+    ax.set_yticks(np.asarray(y) + 0.5, [n for some in rows.values() for n in some], fontsize=9)
+    ax.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def _places(groups: Mapping[str, Sequence[str]]) -> tuple[list[float], float]:
+    """Where each of the named things begins, groups being apart, and where the last ends."""
+    places, at = [], 0.0
+    for some in groups.values():
+        places += [at + n for n in range(len(some))]
+        at += len(some) + 0.35
+    return places, at - 0.35
+
+
+def _share(value: float) -> str:
+    """A share with two digits and no zero before them."""
+    told = f"{value:.2f}"
+    return told.removeprefix("0") if value < 0.995 else told[:1] + ".0"
+
+
 def _write(ax: plt.Axes, array: np.ndarray, digits: int, dark: np.ndarray) -> None:
     """Each number in its cell, white where the cell is dark; nan stays blank."""
     for (row, column), value in np.ndenumerate(array):
