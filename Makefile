@@ -30,6 +30,7 @@ retrain: install ## make everything in vlmbook/weights again, in order
 	@$(BIN)/python recipes/clip_english.py
 	@$(BIN)/python recipes/blip_mini.py
 	@$(BIN)/python recipes/llava_mini.py
+	@$(BIN)/python recipes/readers.py
 
 serve: book ## build the site and serve it at http://localhost:8000/en/
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/site 8000

@@ -66,6 +66,25 @@ def test_heatmaps_write_each_number_in_its_cell():
     assert written[1, 0].get_color() == "white" != written[0, 0].get_color()
 
 
+def test_a_matrix_fills_what_is_above_its_floor():
+    values = np.array([[0.9, 0.52, np.nan], [1.0, 0.3, 0.6]])
+    margins = np.array([[0.02, 0.04, np.nan], [0.0, 0.1, 0.05]])
+    rows, columns = {"": ["a"], "more": ["b"]}, {"left": ["x", "y"], "right": ["z"]}
+    ax = plot.matrix(values, margins, rows, columns, np.array([0.5, np.nan])).axes[0]
+    texts = [text.get_text() for text in ax.texts]
+    cells = [".90", "±.02", ".52", "±.04", "1.0", "±.00", ".30", "±.10", ".60", "±.05"]
+    assert texts == [*cells, "left", "right"]
+    # .52 may be .5, the floor; without a floor everything is above it, and nan is no cell.
+    assert len(ax.patches) == 4
+    dark = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
+    assert dark[1] < dark[0] < dark[3] < dark[2]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["x", "y", "z"]
+    assert ax.get_xticks()[2] - ax.get_xticks()[1] > 1.2  # groups are apart
+    assert ax.texts[0].get_color() == "white" != ax.texts[2].get_color()
+    with pytest.raises(ValueError, match="2 rows and 3 columns"):
+        plot.matrix(values[:1], margins[:1], rows, columns, np.zeros(1))
+
+
 def test_heatmaps_share_one_scale_and_keep_their_places():
     first, second = torch.zeros(2, 3), torch.full((2, 3), 2.0)
     first[0, 2] = 1.0

@@ -547,3 +547,57 @@ def test_llava_mini_goes_on_is_saved_and_measured_again(gone_on, monkeypatch):
     again = json.loads(Path("out/run.json").read_text("utf8"))
     assert again.pop("measured_by").keys() == {"commit", "date"}
     assert again == told
+
+
+READERS = ROOT / "recipes" / "readers.py"
+
+
+@pytest.fixture(scope="module")
+def readers():
+    return runpy.run_path(str(READERS))
+
+
+def test_what_readers_learn_from_is_true_balanced_and_in_both_languages(readers):
+    num = 600
+    objects, present, of, ids, mask, answers = readers["asked"](num)
+    scenes = world.sample(num, "full", "train", 300, (1, 3))
+    assert present.sum(1).tolist() == [len(scene) for scene in scenes]
+    told = [BOOK.decode(row[own]) for row, own in zip(ids, mask, strict=True)]
+    said = [readers["ANSWERS"][n] for n in answers.tolist()]
+    groups = {}
+    for scene, text, answer in zip(of.tolist(), told, said, strict=True):
+        assert ("가" <= max(text) <= "힣") == bool(scene % 2)  # every second scene is asked in Korean
+        if "how many" in text.lower():
+            groups.setdefault("count", []).append(answer)
+        if text == "Is there a red cube?":
+            there = any((o.color, o.shape) == ("red", "cube") for o in scenes[scene].objects)
+            assert answer == ("yes" if there else "no")
+    frequent = np.unique(groups["count"], return_counts=True)[1]
+    assert len(set(frequent)) == 1  # each number as often
+
+
+def test_a_step_of_the_readers_is_the_same_in_pieces(readers):
+    settings, data = train.Settings(steps=9, batch=6), readers["asked"](200)
+    whole = readers["drawn"](2, slice(0, 6), settings, data)
+    parts = [readers["drawn"](2, slice(*ends), settings, data) for ends in ((0, 2), (2, 6))]
+    assert torch.equal(torch.cat([part[4] for part in parts]), whole[4])
+    assert torch.equal(torch.cat([part[0] for part in parts]), whole[0])
+    other = readers["drawn"](3, slice(0, 6), settings, data)
+    assert not torch.equal(other[0], whole[0])
+
+
+def test_a_reader_goes_on_and_is_saved_with_how_its_loss_fell(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    argv = [str(READERS), "--smoke", "--joint", "late", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", argv)
+    runpy.run_path(str(READERS), run_name="__main__")
+    folder = tmp_path / "out" / "reader-late"
+    first = record(folder)
+    assert [len(curve) for curve in first["curve"]] == [40]
+    assert first["curve"][0][0] > first["curve"][0][-1]
+    model, _ = checkpoint.load(folder)
+    assert model.config.joint == "late" and first["parameters"] > 200_000
+    progress = tmp_path / "_build" / "reader-late-smoke" / "progress.json"
+    progress.write_text(json.dumps(json.loads(progress.read_text()) | {"seconds": 500.0}))
+    runpy.run_path(str(READERS), run_name="__main__")
+    assert record(folder)["seconds"] == 500  # nothing was trained again

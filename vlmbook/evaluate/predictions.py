@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,14 @@ class Predictions:
 
     def of(self, skill: str, language: str) -> np.ndarray:
         """The scores of a skill's items in their order, (n,); (0,) where it was not asked."""
-        start = f"{skill}/{language}/"
-        return np.array([self.scores[i] for i in sorted(self.scores) if i.startswith(start)])
+        return np.array(self._groups.get(f"{skill}/{language}", ()))
+
+    @cached_property
+    def _groups(self) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for item in sorted(self.scores):
+            found.setdefault(item.rpartition("/")[0], []).append(self.scores[item])
+        return found
 
 
 def path_of(name: str, folder: Path = FOLDER) -> Path:
