@@ -2,10 +2,10 @@
 
     python experiments/costs.py [--device cpu|cuda] [--smoke]
 
-All are asked the same: how well a sentence fits a picture, a question, a description; one at a
-time and 32 at once. On a CPU, with two threads and a process of its own for each. Writes
-vlmbook/results/costs.json, in which the rows of the other device stay as they are. Six minutes on a
-CPU. Book: comparison.md.
+All are asked the same: how well a sentence fits a picture, a question, answered or chosen among
+ten sentences, a description; one at a time and 32 at once. On a CPU, with two threads and a process
+of its own for each. Writes vlmbook/results/costs.json, in which the rows of the other device stay
+as they are. Two minutes on a CPU. Book: comparison.md.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ MODELS = tuple(name for name in entrants.ENTRANTS if name not in entrants.BASELI
 def work(entrant: entrants.Entrant, num: int) -> dict[str, Callable[[], Any]]:
     """What an entrant can be asked, num at a time."""
     swap, color = battery.items("swap", "en", num), battery.items("color", "en", num)
-    pixels = entrant.show(swap)
+    shown, asked = entrant.show(swap), entrant.show(color)
     texts, questions = [item.texts[0] for item in swap], [item.question for item in color]
+    choices = [text for item in color for text in item.texts]
+    rows = [n for n, item in enumerate(color) for _ in item.texts]
     found = {}
     if entrant.way(swap) == "fit":
-        found["fit"] = lambda: entrant.fit(entrant.see(pixels), texts, "en")
+        found["fit"] = lambda: entrant.fit(entrant.see(shown), texts, "en")
+    if entrant.way(color) == "fit":
+        found["choose"] = lambda: entrant.fit(entrant.see(asked)[rows], choices, "en")
     if entrant.way(color) == "answer":
-        found["answer"] = lambda: entrant.answer(pixels, questions, "en")
+        found["answer"] = lambda: entrant.answer(asked, questions, "en")
     if entrant.way(battery.items("describe", "en", num)) == "describe":
-        found["describe"] = lambda: entrant.describe(pixels, "en")
+        found["describe"] = lambda: entrant.describe(shown, "en")
     return found
 
 
@@ -78,7 +82,7 @@ def measured(name: str, device: str, tries: int) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     before = memory(device)
     entrant = entrants.ENTRANTS[name]()
-    entrant.model.to(device)
+    entrant.model.to(device).requires_grad_(False)
     gpu = device == "cuda"
     record: dict[str, Any] = checkpoint.provenance([0]) | {
         "name": name,

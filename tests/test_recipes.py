@@ -566,7 +566,9 @@ def test_what_readers_learn_from_is_true_balanced_and_in_both_languages(readers)
     said = [readers["ANSWERS"][n] for n in answers.tolist()]
     groups = {}
     for scene, text, answer in zip(of.tolist(), told, said, strict=True):
-        assert ("가" <= max(text) <= "힣") == bool(scene % 2)  # every second scene is asked in Korean
+        assert ("가" <= max(text) <= "힣") == bool(
+            scene % 2
+        )  # every second scene is asked in Korean
         if "how many" in text.lower():
             groups.setdefault("count", []).append(answer)
         if text == "Is there a red cube?":
