@@ -15,7 +15,7 @@ SHARE = 100  # one item in so many is asked again
 def test_what_was_said_comes_back(tmp_path):
     said = [Prediction("color/en/0001", "red", 1.0), Prediction("color/en/0000", "빨간색", 0.25)]
     path = predictions.save("a model, LM", said, {"weights": "abc"}, tmp_path)
-    assert path.name == "a model-LM.parquet"
+    assert path.name == "a-model-LM.parquet"
     found = predictions.load("a model, LM", tmp_path)
     assert found.said == {"color/en/0000": "빨간색", "color/en/0001": "red"}
     assert found.of("color", "en").tolist() == [0.25, 1.0]
@@ -23,7 +23,7 @@ def test_what_was_said_comes_back(tmp_path):
     assert found.about == {"name": "a model, LM", "weights": "abc"}
     predictions.save("a model, LM", said[:1], {}, tmp_path)
     assert predictions.load("a model, LM", tmp_path).of("color", "en").tolist() == [1.0]
-    assert [p.name for p in tmp_path.iterdir()] == ["a model-LM.parquet"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a-model-LM.parquet"]
 
 
 def test_missing_predictions_say_how_they_are_made(tmp_path):

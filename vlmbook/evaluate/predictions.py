@@ -50,7 +50,7 @@ class Predictions:
 
 def path_of(name: str, folder: Path = FOLDER) -> Path:
     """Where an entrant's predictions are."""
-    return folder / f"{name.replace(', ', '-')}.parquet"
+    return folder / f"{name.replace(', ', '-').replace(' ', '-')}.parquet"
 
 
 def save(
