@@ -99,6 +99,17 @@ def test_baselines():
 
 
 @pytest.mark.parametrize("language", battery.LANGUAGES)
+def test_a_bag_knows_what_is_there_and_not_whose(language):
+    bag = entrants.Bag()
+    items = battery.items("color", language, NUM)
+    for item, found in zip(items, bag.predict(items), strict=True):
+        colors = [o.color for o in item.scene.objects]
+        asked = battery.items("color", "en", NUM)[items.index(item)].answer
+        assert found.score == pytest.approx(colors.count(asked) / len(colors))
+    assert bag.predict(battery.items("exist", language, NUM)) == []
+
+
+@pytest.mark.parametrize("language", battery.LANGUAGES)
 def test_the_blind_one_knows_sentences_and_no_pictures(language):
     blind = entrants.Blind()
     order = blind.predict(battery.items("order", language, NUM))

@@ -331,3 +331,5 @@ SKILLS |= {
     "find picture": Skill("find picture", _gallery, "a caption's picture among all"),
     "describe": Skill("describe", _pictures, "what is said without being asked, by scene-graph F1"),
 }
+# Of these, the answer is an attribute of a thing that the question describes.
+NAMED = ("color", "shape", "material", "size", "novel pairs", "strange look")

@@ -24,6 +24,8 @@ from vlmbook.evaluate.answers import exact_match
 from vlmbook.evaluate.battery import Item
 from vlmbook.evaluate.captions import scene_graph
 from vlmbook.tokenizer import Tokenizer
+from vlmbook.world.questions import answer_text
+from vlmbook.world.vocabulary import ATTRIBUTES
 
 AT_ONCE = 200  # pictures, or pairs of a picture and a text, in one call
 RERANKED = 16  # of those that a quick head finds, so many are put in order by a slow one
@@ -313,6 +315,28 @@ class Blind(Entrant):
         return torch.tensor([likely(text) for text in texts])
 
 
+class Bag(Entrant):
+    """Knows what is there and not whose it is: names a thing's own at random, whichever is meant.
+
+    Not one guess, but what guesses are worth on average.
+    """
+
+    name = "bag"
+
+    def way(self, items: Sequence[Item]) -> str | None:
+        """Only where something of a thing is to be named."""
+        return "bag" if items[0].skill in battery.NAMED else None
+
+    def _by_bag(self, items: Sequence[Item], _: Sequence[Item]) -> list[Prediction]:
+        scores = [
+            np.mean(
+                [item.answer in _words_of(thing, item.language) for thing in item.scene.objects]
+            )
+            for item in items
+        ]
+        return _predictions(items, [""] * len(items), scores)
+
+
 class Constant(Entrant):
     """The answer that is most often right among the items themselves, whatever is asked."""
 
@@ -350,11 +374,12 @@ ENTRANTS: dict[str, Callable[[], Entrant]] = {
     "blip-mini, answers": BlipWriter,
     "llava-mini": Llava,
     **{f"reader, {joint}": lambda joint=joint: Chooser(joint) for joint in reader.JOINTS},
+    "bag": Bag,
     "blind": Blind,
     "majority": Constant,
     "chance": Chance,
 }
-BASELINES = ("blind", "majority", "chance")
+BASELINES = ("bag", "blind", "majority", "chance")
 
 
 @cache
@@ -371,6 +396,11 @@ def _read(language: str) -> tuple[tuple[dict[str, Counter], Counter], Counter, C
         pairs.update(zip(words, words[1:], strict=False))
         first.update(words[:-1])
     return (heard, sum(heard.values(), Counter())), pairs, first
+
+
+def _words_of(thing: world.Object, language: str) -> set[str]:
+    """What a thing's attributes are called as answers."""
+    return {answer_text(getattr(thing, attribute), language) for attribute in ATTRIBUTES}
 
 
 def _said(text: str) -> dict[str, Any]:
