@@ -58,7 +58,7 @@ def test_a_hundredth_is_said_again(name):
             assert p.score == pytest.approx(stored.scores[p.item], abs=1e-5), p
     # Another machine may round otherwise, and two answers be nearly as likely.
     assert len(differ) <= 1 + len(again) // 50, (seed, differ)
-    assert len(again) > 40 or name in ("majority", "chance")
+    assert len(again) >= 30
 
 
 def test_entrants_say_nothing_where_they_are_not_asked():
