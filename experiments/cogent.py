@@ -3,7 +3,7 @@
     python experiments/cogent.py [--smoke]
 
 In CoGenT-A (Johnson et al. 2017) cubes have five colours and cylinders the five others; in B they
-trade. Small CLIPs learn from pictures of A, others of the same make from pictures of all pairs.
+trade. Small CLIPs learn from pictures of A, and three of the same make from pictures of all pairs.
 Then all choose among sentences that name the color, shape, material or size of a cube or a cylinder
 of A and of B. Writes vlmbook/results/cogent.json. Minutes on a GPU, hours on one CPU core. Book:
 comparison.md.
@@ -28,6 +28,7 @@ from vlmbook.world.splits import COGENT
 WORDS, FULL, SHAPES = dual.WORDS, world.PRESETS["full"], tuple(COGENT)
 ATTRIBUTES = ("color", "shape", "material", "size")
 ARMS = {"A": "cogent_a", "all": "train"}  # from what is learnt, and the split
+SEEDS = {"A": 5, "all": 3}  # with so many seeds
 NUM_PICTURES, AT_ONCE = 40_000, 500
 SETTINGS = train.Settings(steps=2000, batch=128, rate=2e-3, warm_up=100, precision="bf16")
 
@@ -119,7 +120,8 @@ def made(arm: str, seed: int, settings: train.Settings) -> dict[str, Any]:
 def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str, Any]]]:
     """What is trained with a seed."""
     settings = replace(SETTINGS, steps=settings.steps)
-    return {arm: functools.partial(made, arm, seed, settings) for arm in ARMS}
+    arms = (arm for arm in ARMS if seed < SEEDS[arm])
+    return {arm: functools.partial(made, arm, seed, settings) for arm in arms}
 
 
 if __name__ == "__main__":

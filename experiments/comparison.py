@@ -31,9 +31,8 @@ SMOKE = 20  # items
 
 
 def source() -> str:
-    """Changes with what asks."""
-    folder = Path(battery.__file__).parent
-    files = [folder / name for name in ("battery.py", "entrants.py")]
+    """Changes with what asks, answers and grades: with all of the package's code."""
+    files = sorted(Path(checkpoint.__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
 
 
@@ -71,7 +70,7 @@ def main() -> None:
     if unknown := sorted(set(names) - set(entrants.ENTRANTS)):
         parser.error(f"there is no entrant {unknown[0]!r}; see --help")
     num = SMOKE if given.smoke else battery.NUM
-    about = checkpoint.provenance([0])
+    about = checkpoint.provenance([0]) | {"battery": battery.fingerprint()}
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         results = {name: pool.submit(asked, name, num) for name in names}
         for name, result in results.items():

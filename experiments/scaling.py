@@ -3,11 +3,12 @@ foretold, and what does not get better.
 
     python experiments/scaling.py [--smoke]
 
-Symbolic CLIPs of four widths, each trained for four lengths on scenes that are seen once, and one
-that is larger and trained for longer than any: what is fitted to the others has to foretell it.
-Measured are the contrastive loss on scenes no two of which have the same words in another order,
-and how often a caption is told from the same with one attribute of two things exchanged. Writes
-vlmbook/results/scaling.json. Forty minutes on one core. Book: comparison.md.
+Symbolic CLIPs of four widths, each trained for four lengths, with as many scenes to draw from as
+there are places in its batches, and one that is larger and trained for longer than any: what is
+fitted to the others has to foretell it. Measured are the contrastive loss on scenes no two of which
+have the same words in another order, and how often a caption is told from the same with one
+attribute of two things exchanged. Writes vlmbook/results/scaling.json. Forty minutes on one core.
+Book: comparison.md.
 """
 
 from __future__ import annotations
@@ -90,4 +91,5 @@ def runs(seed: int, settings: train.Settings) -> dict[str, Callable[[], dict[str
 
 
 if __name__ == "__main__":
-    dual.run("scaling", runs, LARGER[1], gallery=NUM_GALLERY)
+    scenes = LARGER[1] * SETTINGS.batch
+    dual.run("scaling", runs, LARGER[1], gallery=NUM_GALLERY, scenes=scenes)

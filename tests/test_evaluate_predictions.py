@@ -41,6 +41,7 @@ def test_a_hundredth_is_said_again(name):
     """Which hundredth is drawn anew each time; what was drawn is in the message."""
     stored, entrant = predictions.load(name), ENTRANTS[name]()
     assert stored.about["weights"] == entrant.weights
+    assert stored.about["battery"] == battery.fingerprint()
     seed = random.randrange(10**6)
     rng, again = random.Random(seed), []
     for skill in battery.SKILLS:

@@ -67,12 +67,12 @@ def test_heatmaps_write_each_number_in_its_cell():
 
 
 def test_a_matrix_fills_what_is_above_its_floor():
-    values = np.array([[0.9, 0.52, np.nan], [1.0, 0.3, 0.6]])
+    values = np.array([[0.9, 0.52, np.nan], [0.995, 0.3, 0.6]])
     margins = np.array([[0.02, 0.04, np.nan], [0.0, 0.1, 0.05]])
     rows, columns = {"": ["a"], "more": ["b"]}, {"left": ["x", "y"], "right": ["z"]}
     ax = plot.matrix(values, margins, rows, columns, np.array([0.5, np.nan])).axes[0]
     texts = [text.get_text() for text in ax.texts]
-    cells = [".90", "±.02", ".52", "±.04", "1.0", "±.00", ".30", "±.10", ".60", "±.05"]
+    cells = [".90", "±.02", ".52", "±.04", ".99", "±.00", ".30", "±.10", ".60", "±.05"]
     assert texts == [*cells, "left", "right"]
     # .52 may be .5, the floor; without a floor everything is above it, and nan is no cell.
     assert len(ax.patches) == 4

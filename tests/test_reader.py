@@ -15,6 +15,14 @@ def built(joint="concatenation", **changes):
     return reader.build(config).eval()
 
 
+def opened(joint):
+    """One whose gates, where there are any, are open."""
+    model = built(joint)
+    for look in model.joint.looks if joint == "gated" else ():
+        torch.nn.init.constant_(look.gates, 0.5)
+    return model
+
+
 @pytest.fixture(scope="module")
 def given():
     """Three scenes of one to three things, with questions of different lengths."""
@@ -29,7 +37,7 @@ def given():
 
 @pytest.mark.parametrize("joint", reader.JOINTS)
 def test_padding_and_company_make_no_difference(joint, given):
-    model = built(joint)
+    model = opened(joint)
     logits = model(*given)
     assert logits.shape == (3, len(ANSWERS))
     objects, present, ids, mask = given
@@ -46,11 +54,10 @@ def test_padding_and_company_make_no_difference(joint, given):
 
 @pytest.mark.parametrize("joint", reader.JOINTS)
 def test_it_depends_on_the_things_and_on_the_words_and_not_on_the_order_of_things(joint, given):
-    model = built(joint)
     if joint == "gated":  # begins with closed gates, and then sees nothing
-        torch.testing.assert_close(model(*given), model(0 * given[0], *given[1:]))
-        for look in model.joint.looks:
-            torch.nn.init.constant_(look.gates, 0.5)
+        closed = built(joint)
+        torch.testing.assert_close(closed(*given), closed(0 * given[0], *given[1:]))
+    model = opened(joint)
     objects, present, ids, mask = given
     logits = model(*given)
     turned = model(objects[:, [2, 0, 1]], present[:, [2, 0, 1]], ids, mask)
@@ -85,6 +92,8 @@ def test_bad_input_is_explained(given):
         built("glue")
     with pytest.raises(ValueError, match="answers is empty"):
         reader.Config(len(WORDS), (), 3)
+    with pytest.raises(ValueError, match="3 scenes and 1 question"):
+        built().answer(*given[:2], ["What color is the cube?"], WORDS)
     model = built(max_tokens=4)
     with pytest.raises(ValueError, match="are more than the 4 that this model reads; shorten"):
         model(*given)

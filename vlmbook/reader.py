@@ -1,6 +1,6 @@
 """Answering by choosing: a question meets the things of a scene, and picks one of known answers.
 
-    model = reader.build(reader.Config(len(words), answers=("yes", "no"), joint="late"))
+    model = reader.build(reader.Config(len(words), ("yes", "no"), symbolic.NUM_FEATURES))
     logits = model(objects, present, *words.batch(questions))  # (B, A)
 
 Before models wrote their answers, this was how they answered (Antol et al. 2015). A reader has no
@@ -92,7 +92,14 @@ class Reader(nn.Module):
     def answer(
         self, objects: Tensor, present: Tensor, questions: Sequence[str], tokenizer: Tokenizer
     ) -> list[str]:
-        """The likeliest answer to a question about each of the scenes."""
+        """The likeliest answer to a question about each of the scenes.
+
+        Raises ValueError where there are not as many questions as scenes.
+        """
+        if len(objects) != len(questions):
+            raise ValueError(
+                f"{len(objects)} scenes and {len(questions)} questions; pass one for each scene"
+            )
         device = self.place.weight.device
         given = (of.to(device) for of in (objects, present, *tokenizer.batch(questions)))
         return [self.config.answers[n] for n in self(*given).argmax(1).tolist()]

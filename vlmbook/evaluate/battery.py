@@ -10,6 +10,7 @@ well a sentence fits gets the choice. Both languages ask about the same scenes. 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,9 +101,22 @@ def asked(
     """Items of a skill that the battery has not: questions of a family about scenes of a split.
 
     Each of the values is right as often as any other, or once less; wanted says which to keep.
+    Raises ValueError for a family that does not exist.
     """
+    one_of(family, FAMILIES, "family")
     drafts = _family(family, values, split, num_objects, wanted)(random.Random(skill), num)
     return _all_worded(drafts, skill, language, "ask")
+
+
+def fingerprint() -> str:
+    """The SHA-256 of all items: what was said to others can't be compared."""
+    digest = hashlib.sha256()
+    for skill in SKILLS:
+        for language in LANGUAGES:
+            for item in items(skill, language):
+                told = (item.id, item.question, item.answers, item.texts, item.right)
+                digest.update(f"{told} {item.scene.to_json()}".encode())
+    return digest.hexdigest()
 
 
 def pixels(some: Sequence[Item]) -> Tensor:
@@ -181,12 +195,13 @@ def _family(
     split: str = "test",
     num_objects: tuple[int, int] | None = (1, 3),
     wanted: Callable[[world.Scene, Asked], bool] = lambda scene, asked: True,
+    seed: int = 70,
 ) -> Drafts:
     """Questions of a family about scenes of a split, with even answers."""
 
     def drafts(rng: random.Random, num: int) -> list[Draft]:
         def drawn() -> Iterator[Draft]:
-            for scene in world.stream(PRESET, split, 70, num_objects):
+            for scene in world.stream(PRESET, split, seed, num_objects):
                 asked = FAMILIES[family](scene, rng)
                 if asked is not None and wanted(scene, asked):
                     yield Draft(scene, family, asked, tuple(values))
@@ -197,7 +212,7 @@ def _family(
 
 
 def _novel(scene: world.Scene, asked: Asked) -> bool:
-    """Whether it is about one of the two shapes whose colours are new."""
+    """Whether it is about one of the two shapes that have other colours in CoGenT-A."""
     return scene.objects[asked.objects[0]].shape in ("cube", "cylinder")
 
 
@@ -227,7 +242,9 @@ def _many(rng: random.Random, num: int) -> list[Draft]:
 def _strange(rng: random.Random, num: int) -> list[Draft]:
     """Colours and shapes under other lamps and on other tables."""
     parts = [
-        _family(f"query_{a}", FULL.values(a), "render_ood")(rng, num // 2 + k * (num % 2))
+        _family(f"query_{a}", FULL.values(a), "render_ood", seed=70 + k)(
+            rng, num // 2 + k * (num % 2)
+        )
         for k, a in enumerate(("color", "shape"))
     ]
     return [draft for part in parts for draft in part]

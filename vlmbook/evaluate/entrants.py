@@ -91,7 +91,7 @@ class Entrant:
 
         Where something is looked for, it is among all_items, of which items are some.
         """
-        way = self.way(items)
+        way = self.way(items) if items else None
         return [] if way is None else getattr(self, f"_by_{way}")(items, all_items or items)
 
     def _has(self, method: str) -> bool:

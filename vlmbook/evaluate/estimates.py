@@ -79,12 +79,7 @@ def paired_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL, seed: in
     Items that are hard for both cancel out, so that the interval is narrower than the two
     accuracies' own ones suggest.
     """
-    a, b = _scores(a, "a"), _scores(b, "b")
-    if len(a) != len(b):
-        raise ValueError(
-            f"a has {len(a)} items and b {len(b)}; pairing needs the same items in the same order"
-        )
-    return _bootstrap(a - b, level, seed)
+    return _bootstrap(np.subtract(*_paired(a, b)), level, seed)
 
 
 def sign_test(a: ArrayLike, b: ArrayLike) -> float:
@@ -94,7 +89,7 @@ def sign_test(a: ArrayLike, b: ArrayLike) -> float:
     Only items count on which they differ, and not by how much; of scores that are 0 or 1 it is the
     test of McNemar (1947).
     """
-    differ = np.sign(_scores(a, "a") - _scores(b, "b"))
+    differ = np.sign(np.subtract(*_paired(a, b)))
     num = int(np.count_nonzero(differ))
     return float(stats.binomtest(int((differ > 0).sum()), num).pvalue) if num else 1.0
 
@@ -251,6 +246,15 @@ def verdict(effect: Estimate, expected: Expectation) -> Verdict:
     else:
         word = "reproduced" if effect.value >= expected.minimum else "direction only"
     return Verdict(word, effect, no_effect)
+
+
+def _paired(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    a, b = _scores(a, "a"), _scores(b, "b")
+    if len(a) != len(b):
+        raise ValueError(
+            f"a has {len(a)} items and b {len(b)}; pairing needs the same items in the same order"
+        )
+    return a, b
 
 
 def _bootstrap(scores: np.ndarray, level: float, seed: int) -> Estimate:

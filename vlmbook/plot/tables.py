@@ -127,7 +127,7 @@ def _places(groups: Mapping[str, Sequence[str]]) -> tuple[list[float], float]:
 def _share(value: float) -> str:
     """A share with two digits and no zero before them."""
     told = f"{value:.2f}"
-    return told.removeprefix("0") if value < 0.995 else told[:1] + ".0"
+    return "1.0" if told == "1.00" else told.removeprefix("0")
 
 
 def _write(ax: plt.Axes, array: np.ndarray, digits: int, dark: np.ndarray) -> None:
