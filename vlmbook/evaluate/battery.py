@@ -14,7 +14,7 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -108,6 +108,7 @@ def asked(
     return _all_worded(drafts, skill, language, "ask")
 
 
+@cache
 def fingerprint() -> str:
     """The SHA-256 of all items: what was said to others can't be compared."""
     digest = hashlib.sha256()
