@@ -23,13 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlmbook import fusion, symbolic, train, world
-from vlmbook.layers import Block
+from vlmbook import reader, symbolic, train, world
 
 PRESET, NUM_OBJECTS = "standard", (2, 4)
 FAMILIES = ("exist", "negated_exist", "count", "query_shape", "query_color", "compare", "relation")
 NUM_SCENES, NUM_TRAIN, NUM_TEST = 70_000, 8000, 500  # training scenes; questions of each family
-WIDTH, HEADS, STEPS, RATE = 64, 4, 3000, 1e-3
+STEPS, RATE = 3000, 1e-3
 FIRST_ANSWER = 48  # the code of the character "0": answers are kept as one character each
 COUNTS = (1, 2, 4, 8)  # of learnt tokens
 # Tried again for so many times as many steps, with the first seeds.
@@ -37,49 +36,38 @@ LONGER = ("cross-attention",)
 TIMES, LONGER_SEEDS = 4, 3
 
 
-def joints() -> dict[str, Callable[[], nn.Module]]:
+def joints() -> dict[str, reader.Config]:
     """Every way, by name, each of 48 D^2 weights or nearly."""
+    config = reader.Config(len(dual.WORDS), symbolic.ANSWERS, symbolic.NUM_FEATURES)
     found = {
-        "concatenation": lambda: fusion.Concatenation(WIDTH, 4, HEADS),
-        "cross-attention": lambda: fusion.CrossAttention(WIDTH, 3, HEADS),
-        "gated cross-attention": lambda: fusion.GatedCrossAttention(
-            [Block(WIDTH, HEADS) for _ in range(2)], WIDTH, HEADS
-        ),
-        "late": lambda: fusion.Late(WIDTH, 2, HEADS),
-        "blind": lambda: fusion.Concatenation(WIDTH, 4, HEADS),
+        "concatenation": config,
+        "cross-attention": replace(config, joint="cross-attention"),
+        "gated cross-attention": replace(config, joint="gated"),
+        "late": replace(config, joint="late"),
+        "blind": config,
     }
     for k in COUNTS:
-        found[f"{k} query tokens"] = functools.partial(_queries, k)
-    found["4 resampled tokens"] = functools.partial(_resampled, 4)
+        found[f"{k} query tokens"] = replace(config, joint="query tokens", queries=k)
+    found["4 resampled tokens"] = replace(config, joint="resampler", queries=4)
     return found
 
 
-def _queries(k: int) -> nn.Module:
-    few = fusion.QueryTokens(k, WIDTH, 2, HEADS, hidden=3 * WIDTH)
-    return fusion.Compressed(few, WIDTH, 2, HEADS)
-
-
-def _resampled(k: int) -> nn.Module:
-    return fusion.Compressed(fusion.Resampler(k, WIDTH, 2, HEADS), WIDTH, 2, HEADS)
-
-
 class Reader(nn.Module):
-    """Words and objects, a joint between them, and a choice among ANSWERS."""
+    """A reader of questions; a blind one is not told any object."""
 
-    def __init__(self, joint: nn.Module, blind: bool = False) -> None:
+    def __init__(self, config: reader.Config, blind: bool = False) -> None:
         super().__init__()
-        self.joint, self.blind = joint, blind
-        self.word = nn.Embedding(len(dual.WORDS), WIDTH)
-        self.place = nn.Embedding(48, WIDTH)
-        self.thing = nn.Linear(symbolic.NUM_FEATURES, WIDTH)
-        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, len(symbolic.ANSWERS)))
+        self.reader, self.blind = reader.build(config), blind
+
+    @property
+    def joint(self) -> nn.Module:
+        """The joint between words and objects."""
+        return self.reader.joint
 
     def forward(self, asked: symbolic.Questions) -> Tensor:
-        """Logits (B, A) over ANSWERS, read off at <start>."""
-        words = self.word(asked.ids) + self.place.weight[: asked.ids.shape[1]]
+        """Logits (B, A) over ANSWERS."""
         seen = torch.zeros_like(asked.present) if self.blind else asked.present
-        fused = self.joint(words, self.thing(asked.objects), asked.mask, seen)
-        return self.head(fused.feats[:, 0])
+        return self.reader(asked.objects, seen, asked.ids, asked.mask)
 
 
 @functools.lru_cache(maxsize=1)
@@ -112,7 +100,7 @@ def learn(name: str, seed: int, settings: train.Settings) -> tuple[Reader, list[
     """A trained model and its losses."""
     data = training(seed)
     torch.manual_seed(seed)
-    model = Reader(joints()[name](), name == "blind")
+    model = Reader(joints()[name], name == "blind")
 
     def batch(step: int, part: slice) -> symbolic.Questions:
         rows = dual.rows_of(step, len(data.answers), settings.batch, seed)[part]

@@ -58,19 +58,17 @@ def learnt(seed: int, steps: int) -> symbolic.Pairs:
     return dual.told(scenes, seed)
 
 
-@torch.no_grad()
 def made(width: int, seed: int, settings: train.Settings, longest: int) -> dict[str, Any]:
     """A model of one width, trained and measured."""
     torch.manual_seed(seed)
     model = symbolic.DualEncoder(replace(symbolic.Config(len(dual.WORDS)), width=width))
     pairs = learnt(seed, longest)
     first = symbolic.Pairs(*(of[: settings.steps * settings.batch] for of in pairs))
-    with torch.enable_grad():
-        model, _ = dual.learn(first, seed, settings=settings, model=model)
+    model, _ = dual.learn(first, seed, settings=settings, model=model)
     scene_emb, text_emb = dual.embed(model.eval(), gallery())
     (scenes, true), (_, false) = (dual.embed(model, of) for of in swapped())
     return {
-        "loss": round(float(losses.clip_loss(scene_emb, text_emb, model.scale)), 6),
+        "loss": round(float(losses.clip_loss(scene_emb, text_emb, model.scale.detach())), 6),
         "R@1": dual.digits(dual.hits(scene_emb, text_emb)),
         "swap": dual.digits((scenes * true).sum(1) > (scenes * false).sum(1)),
         "weights": sum(w.numel() for w in model.parameters()),

@@ -23,19 +23,19 @@ from vlmbook import fusion
 from vlmbook.layers import Block
 from vlmbook.tokenizer import Tokenizer
 
-# Each of 48 D^2 weights or nearly, by width and heads.
-JOINTS: dict[str, Callable[[int, int], nn.Module]] = {
-    "late": lambda width, heads: fusion.Late(width, 2, heads),
-    "concatenation": lambda width, heads: fusion.Concatenation(width, 4, heads),
-    "cross-attention": lambda width, heads: fusion.CrossAttention(width, 3, heads),
-    "gated": lambda width, heads: fusion.GatedCrossAttention(
+# Each of 48 D^2 weights or nearly, by width, heads, and the number of learnt tokens, if any.
+JOINTS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "late": lambda width, heads, _: fusion.Late(width, 2, heads),
+    "concatenation": lambda width, heads, _: fusion.Concatenation(width, 4, heads),
+    "cross-attention": lambda width, heads, _: fusion.CrossAttention(width, 3, heads),
+    "gated": lambda width, heads, _: fusion.GatedCrossAttention(
         [Block(width, heads) for _ in range(2)], width, heads
     ),
-    "query tokens": lambda width, heads: fusion.Compressed(
-        fusion.QueryTokens(4, width, 2, heads, hidden=3 * width), width, 2, heads
+    "query tokens": lambda width, heads, num: fusion.Compressed(
+        fusion.QueryTokens(num, width, 2, heads, hidden=3 * width), width, 2, heads
     ),
-    "resampler": lambda width, heads: fusion.Compressed(
-        fusion.Resampler(4, width, 2, heads), width, 2, heads
+    "resampler": lambda width, heads, num: fusion.Compressed(
+        fusion.Resampler(num, width, 2, heads), width, 2, heads
     ),
 }
 
@@ -48,6 +48,7 @@ class Config:
     answers: Sequence[str]
     features: int  # F
     joint: str = "concatenation"
+    queries: int = 4  # learnt tokens of the joints that have them
     width: int = 64
     heads: int = 4
     max_tokens: int = 48
@@ -68,7 +69,7 @@ class Reader(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
-        self.joint = JOINTS[config.joint](width, config.heads)
+        self.joint = JOINTS[config.joint](width, config.heads, config.queries)
         self.word = nn.Embedding(config.vocab_size, width)
         self.place = nn.Embedding(config.max_tokens, width)
         self.thing = nn.Linear(config.features, width)

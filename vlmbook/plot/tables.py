@@ -20,18 +20,15 @@ def heatmaps(
     high: float | None = None,
     ticks: tuple[Sequence[str], Sequence[str]] | None = None,
     digits: int | None = None,
-    shades: Mapping[str, Tensor | np.ndarray] | None = None,
 ) -> Figure:
     """Matrices side by side under their titles, on one scale of colours.
 
     ticks names rows and columns; with digits, each number is written in its cell, and the figure is
-    no larger than that needs, so that it can be read on a phone. shades are what the colours show,
-    if that is not the numbers.
+    no larger than that needs, so that it can be read on a phone.
     """
     arrays = [np.asarray(m, dtype=float) for m in maps.values()]
-    colors = [np.asarray(m, dtype=float) for m in (shades or maps).values()]
-    low = min(np.nanmin(a) for a in colors) if low is None else low
-    high = max(np.nanmax(a) for a in colors) if high is None else high
+    low = min(np.nanmin(a) for a in arrays) if low is None else low
+    high = max(np.nanmax(a) for a in arrays) if high is None else high
     rows, columns = arrays[0].shape
     width, height = WIDTH, min(WIDTH / len(arrays) * rows / columns, WIDTH * 0.45)
     names = ticks or ((), ())
@@ -41,11 +38,11 @@ def heatmaps(
         height = 0.34 * rows + 0.055 * max(map(len, names[1]), default=0)
     figure = plt.figure(figsize=(width, height + 0.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(1, len(arrays), sharey=ticks is not None))
-    for ax, array, color, title in zip(axes, arrays, colors, maps, strict=True):
-        drawn = ax.imshow(color, cmap="Blues", vmin=low, vmax=high, interpolation="nearest",
+    for ax, array, title in zip(axes, arrays, maps, strict=True):
+        drawn = ax.imshow(array, cmap="Blues", vmin=low, vmax=high, interpolation="nearest",
                           aspect="equal" if digits is None else "auto")  # fmt: skip
         if digits is not None:
-            _write(ax, array, digits, color > (low + high) / 2)
+            _write(ax, array, digits, (low + high) / 2)
         ax.set_title(title)
         ax.set_xlabel(xlabel)
         ax.spines[:].set_visible(False)
@@ -100,9 +97,9 @@ def matrix(
                 color=ink)  # fmt: skip
         ax.text(x[c] + 0.48, y[r] + 0.75, f"\u00b1{_share(margins[r, c])}", ha="center",
                 va="center", fontsize=5.5, color=ink)  # fmt: skip
+    starts = iter(x)
     for name, some in columns.items():
-        first = list(columns).index(name)
-        start = x[sum(len(of) for of in list(columns.values())[:first])]
+        start, *_ = (next(starts) for _ in some)
         ax.text(start + len(some) / 2, -1.2 * top / 0.4 + 0.9, name, ha="center", va="bottom",
                 fontsize=9, weight="bold")  # fmt: skip
     ax.set_xlim(0, right)
@@ -130,12 +127,12 @@ def _share(value: float) -> str:
     return "1.0" if told == "1.00" else told.removeprefix("0")
 
 
-def _write(ax: plt.Axes, array: np.ndarray, digits: int, dark: np.ndarray) -> None:
+def _write(ax: plt.Axes, array: np.ndarray, digits: int, middle: float) -> None:
     """Each number in its cell, white where the cell is dark; nan stays blank."""
     for (row, column), value in np.ndenumerate(array):
         if np.isfinite(value):
             ax.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=9,
-                    color="white" if dark[row, column] else "#20242a")  # fmt: skip
+                    color="white" if value > middle else "#20242a")  # fmt: skip
 
 
 def similarity(
