@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint bench retrain serve clean
+.PHONY: help install book test contract lint bench retrain serve clean
 
 help: ## list these targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -15,6 +15,9 @@ book: install ## run the pages that changed and build the site into _build/site
 
 test: install ## run the tests, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+contract: install ## run the tests that touch transformers with its lowest and newest version
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/contract.py
 
 lint: install ## check style, formatting, and who imports whom
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from vlmbook.decoder import (
     grouped_attention,
     rotate,
 )
-from vlmbook.layers import attention
+from vlmbook.layers import attention, without_weights
 
 SIZES = {"vocab_size": 50, "max_tokens": 32, "width": 24, "depth": 2, "heads": 6, "groups": 2}
 
@@ -87,6 +87,10 @@ def test_grouped_attention_is_attention_with_keys_repeated(masked):
     torch.testing.assert_close(mean, expected[0])
     torch.testing.assert_close(weights, expected[1])
     assert torch.autograd.grad(mean.sum(), weights)[0].abs().sum() > 0  # it is on the way
+    with torch.no_grad(), without_weights():
+        alone, none = grouped_attention(query, key, value, mask)
+    torch.testing.assert_close(alone, mean)
+    assert none is None
 
 
 def test_the_gate_decides_what_passes():

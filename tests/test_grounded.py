@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vlmbook.grounded import GroundedText
+from vlmbook.layers import without_weights
 
 SIZES = {"vocab_size": 50, "max_tokens": 12, "width": 16, "depth": 2, "heads": 4}
 SIZES |= {"hidden": 32, "context_width": 24}
@@ -153,3 +154,19 @@ def test_layers_are_normalised_after_each_step(text, given):
     feats = text(ids, "encode", None, context).feats
     torch.testing.assert_close(feats.mean(-1), torch.zeros(3, 9), atol=1e-5, rtol=0)
     torch.testing.assert_close(feats.var(-1, correction=0), torch.ones(3, 9), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_without_weights_it_reads_and_goes_on_the_same(text, given):
+    ids, context = given
+    for role in ("encode", "decode"):
+        whole = text(ids, role, MASK, context)
+        with without_weights():
+            alone = text(ids, role, MASK, context)
+        torch.testing.assert_close(alone.feats[MASK], whole.feats[MASK])
+        assert alone.weights == alone.looks == (None, None) and None not in whole.looks
+    with without_weights():
+        first = text(ids[:, :5], "decode", None, context)
+        rest = text(ids[:, 5:], "decode", memory=first.memory)
+    expected = text(ids, "decode", None, context).feats[:, 5:]
+    torch.testing.assert_close(rest.feats, expected, atol=1e-5, rtol=1e-5)

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vlmbook.layers import Block, MultiHeadAttention, QuickGELU, attention
+from vlmbook.layers import (
+    Block,
+    MultiHeadAttention,
+    QuickGELU,
+    TanhGELU,
+    attention,
+    fused,
+    without_weights,
+)
 
 B, T, D, HEADS = 3, 7, 24, 4
 
@@ -213,3 +221,52 @@ def test_quick_gelu_is_that_of_transformers():
     x = torch.linspace(-6, 6, 200, dtype=torch.float64)
     torch.testing.assert_close(QuickGELU()(x), ACT2FN["quick_gelu"](x))
     assert (QuickGELU()(x) - torch.nn.functional.gelu(x)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_without_weights_the_means_are_the_same(masked):
+    layer, x = MultiHeadAttention(D, HEADS), torch.randn(B, T, D)
+    mask = some_mask(B, T, T) if masked else None
+    if masked:
+        mask[0, 2] = False  # one that may look at nothing
+    with torch.no_grad():
+        mean, weights = layer(x, mask=mask)
+        with without_weights():
+            alone, none = layer(x, mask=mask)
+            keys = layer.keys_values(x)
+            again, _ = layer(x, mask=mask, memory=keys)
+        assert not fused()
+    torch.testing.assert_close(alone, mean)
+    torch.testing.assert_close(again, mean)
+    assert none is None and weights is not None
+    if masked:
+        other = mask.clone()
+        other[1, 0] = ~mask[1, 0]
+        with torch.no_grad(), without_weights():
+            assert not torch.allclose(layer(x, mask=other)[0], mean)
+
+
+def test_where_a_gradient_is_wanted_weights_are_handed_out():
+    layer, x = MultiHeadAttention(D, HEADS), torch.randn(B, T, D)
+    with without_weights():
+        mean, weights = layer(x)
+        assert torch.autograd.grad(mean.sum(), weights)[0].shape == weights.shape
+        with torch.no_grad():
+            assert layer(x)[1] is None
+        with pytest.raises(RuntimeError), without_weights():
+            raise RuntimeError
+        with torch.no_grad():
+            assert layer(x)[1] is None  # still inside the first
+    with torch.no_grad():
+        assert layer(x)[1] is not None
+
+
+def test_tanh_gelu_is_torchs():
+    x = torch.linspace(-4, 4, 50)
+    torch.testing.assert_close(TanhGELU()(x), F.gelu(x, approximate="tanh"))
+    assert not torch.allclose(TanhGELU()(x), F.gelu(x), atol=1e-6)
+
+
+def test_a_blocks_epsilon_is_that_of_its_norms():
+    block = Block(D, HEADS, epsilon=0.5)
+    assert block.norm1.eps == block.norm2.eps == 0.5

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vlmbook import renaming
 from vlmbook.encoders import ImageEncoder, PatchStem, TextEncoder, prepare, stem
-from vlmbook.layers import ACTIVATIONS
+from vlmbook.layers import ACTIVATIONS, without_weights
 from vlmbook.tokenizer import END, PAD, START
 
 STEMS = ("conv", "patch")
@@ -113,11 +113,13 @@ class Clip(nn.Module):
         """pixels (B, 3, H, W) in [0, 1], of any size, as the image encoder takes them."""
         return prepare(pixels, self.size, self.mean, self.std)
 
+    @without_weights()
     def encode_image(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, to image_emb (B, E) of length one."""
         pooled = self.image(self.prepare(pixels)).pooled
         return F.normalize(self.from_image(pooled).float(), dim=-1)
 
+    @without_weights()
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask (B, T), on any device, to text_emb (B, E) of length one."""
         ids, mask = ids.to(self.mean.device), mask.to(self.mean.device)
@@ -217,15 +219,17 @@ def save_transformers(folder: str | Path, model: Clip, config: Config) -> None:
     save_file(state, folder / "model.safetensors", {"format": "pt"})
 
 
-def load_transformers(model: Clip, state: Mapping[str, Tensor]) -> Clip:
+def load_transformers(
+    model: Clip, state: Mapping[str, Tensor], place: renaming.Place | None = None
+) -> Clip:
     """Fill a model with a patch stem with the weights of transformers' CLIPModel, all of them.
 
-    Raises ValueError that names the first weight that does not fit.
+    place is that of renaming.fill. Raises ValueError that names the first weight that does not fit.
     """
     found = {k: v for k, v in state.items() if not k.endswith(THEIRS_ALONE)}
     found = {renaming.ours(name, NAMES): value for name, value in found.items()}
     if "image.stem.weight" in found:
         found["image.stem.weight"] = found["image.stem.weight"].flatten(1)
     found |= {name: model.state_dict()[name] for name in OURS_ALONE}
-    renaming.fill(model, found, lambda name: renaming.theirs(name, NAMES))
+    renaming.fill(model, found, lambda name: renaming.theirs(name, NAMES), place)
     return model

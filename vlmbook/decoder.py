@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlmbook.encoders import causal_mask
-from vlmbook.layers import KeysValues
+from vlmbook.layers import KeysValues, fused, fused_attention
 
 
 class Decoded(NamedTuple):
@@ -55,14 +55,19 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 
 def grouped_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """layers.attention of h heads, several of which share the keys and values of one of g groups.
 
     query (B, h, T, d), key and value (B, g, K, d), mask (B or 1, T, K). The queries of a group are
-    put one after another, so that no key is copied for each head.
+    put one after another, so that no key is copied for each head. Inside layers.without_weights(),
+    the means alone.
     """
     times, num = query.shape[1] // key.shape[1], query.shape[2]
     grouped = query.unflatten(1, (-1, times)).flatten(2, 3)  # (B, g, times * T, d)
+    if fused():
+        mask = None if mask is None else mask.repeat(1, times, 1)[:, None]
+        mean = fused_attention(grouped, key, value, mask)
+        return mean.unflatten(2, (times, num)).flatten(1, 2), None
     scores = grouped * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
     scores = scores.unflatten(2, (times, num)).flatten(1, 2)  # (B, h, T, K)
     if mask is None:

@@ -156,7 +156,7 @@ class ImageEncoder(nn.Module):
                 f"layer {layer} does not exist: choose from -1, the last, to"
                 f" {-1 - len(self.blocks)}, before the first block"
             )
-        tokens = self.stem(pixels)
+        tokens = self.stem(pixels.to(self.place.dtype))
         if tokens.shape[1] != len(self.place) - 1:
             raise ValueError(
                 f"{tokens.shape[1]} image tokens, where this encoder has places for"
@@ -241,11 +241,12 @@ def prefix_mask(num_prefix: int, num_tokens: int, device: torch.device | None = 
     return mask
 
 
-def prepare(pixels: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+def prepare(pixels: Tensor, size: int, mean: Tensor, std: Tensor, crop: bool = True) -> Tensor:
     """pixels (B, 3, H, W) in [0, 1], of any size, to (B, 3, size, size), normalised.
 
     They may come from another device. The shorter side is resized to size and the middle is
-    cropped, as in CLIP's code; mean and std are (3, 1, 1).
+    cropped, as in CLIP's code; without crop both sides are, as in BLIP's. mean and std are
+    (3, 1, 1).
     """
     if pixels.dim() != 4 or pixels.shape[1] != 3:
         raise ValueError(
@@ -255,8 +256,8 @@ def prepare(pixels: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
     pixels = pixels.to(mean.device)
     height, width = pixels.shape[-2:]
     if (height, width) != (size, size):
-        ratio = size / min(height, width)
-        sides = max(size, int(height * ratio)), max(size, int(width * ratio))
+        shorter = min(height, width) if crop else None
+        sides = tuple(size * side // (shorter or side) for side in (height, width))
         pixels = F.interpolate(pixels, sides, mode="bicubic", antialias=True).clamp(0, 1)
         top, left = (sides[0] - size) // 2, (sides[1] - size) // 2
         pixels = pixels[..., top : top + size, left : left + size]
@@ -271,15 +272,16 @@ class Prepare(nn.Module):
         size: int,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+        crop: bool = True,
     ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.crop = size, crop
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1] to (B, 3, size, size)."""
-        return prepare(pixels, self.size, self.mean, self.std)
+        return prepare(pixels, self.size, self.mean, self.std, self.crop)
 
 
 def mean_of(x: Tensor, mask: Tensor) -> Tensor:

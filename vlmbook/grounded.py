@@ -152,7 +152,7 @@ class GroundedText(nn.Module):
             own = memory[n] if memory else None
             x, attended, looked, own = block(x, role, seen, context, context_mask, own)
             weights.append(attended)
-            if looked is not None:
+            if own is not None:
                 looks.append(looked)
                 kept.append(own)
         return Read(x, tuple(weights), tuple(looks), tuple(kept))

@@ -8,9 +8,12 @@ Vaswani et al. 2017. Book: concepts/processing.md, attention.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -32,6 +35,38 @@ def attention(
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1) * mask
     return weights @ value, weights
+
+
+_WEIGHTS = ContextVar("whether attention hands out its weights", default=True)
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Inside, where no gradient is wanted, attention gives None for its weights.
+
+    Its means are the same, computed in one fused step of torch: faster, and in memory that grows
+    with the tokens and not with their square. Dao et al. 2022.
+    """
+    before = _WEIGHTS.set(False)
+    try:
+        yield
+    finally:
+        _WEIGHTS.reset(before)
+
+
+def fused() -> bool:
+    """Whether attention gives its means alone: inside without_weights(), with gradients off."""
+    return not (_WEIGHTS.get() or torch.is_grad_enabled())
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """The means of attention(), in one step of torch."""
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value)
+    some = mask.any(-1, keepdim=True)  # with nothing to attend to, torch's step gives no number
+    return F.scaled_dot_product_attention(query, key, value, mask | ~some) * some
 
 
 KeysValues = tuple[Tensor, Tensor]  # (B, h, K, d) both: what can be attended to
@@ -67,7 +102,7 @@ class MultiHeadAttention(nn.Module):
         context: Tensor | None = None,
         mask: Tensor | None = None,
         memory: KeysValues | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """x (B, Q, D), context (B, K, D), mask (B, Q, K) or (B, 1, K).
 
         With memory, keys and values are these, and a context is not looked at. Returns (B, Q, D)
@@ -80,7 +115,11 @@ class MultiHeadAttention(nn.Module):
             )
         q = self._heads(self.query(x))
         k, v = memory or self.keys_values(x if context is None else context)
-        mean, weights = attention(q, k, v, None if mask is None else mask[:, None])
+        mask = None if mask is None else mask[:, None]
+        if fused():
+            mean, weights = fused_attention(q, k, v, mask), None
+        else:
+            mean, weights = attention(q, k, v, mask)
         return self.out(mean.transpose(1, 2).flatten(2)), weights
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -95,14 +134,23 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU}  # as a config calls them
+class TanhGELU(nn.GELU):
+    """GELU by an approximation with a tanh, as SigLIP was trained with."""
+
+    def __init__(self) -> None:
+        super().__init__(approximate="tanh")
+
+
+# As a config calls them.
+ACTIVATIONS = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_tanh": TanhGELU}
 
 
 class Block(nn.Module):
     """One layer of a transformer: look at the other tokens, then think about it, token by token.
 
     Each half adds to the residual stream what it made of the normalised stream (pre-norm). Left
-    out, hidden, the width inside the MLP, is 4 D and activation is GELU.
+    out, hidden, the width inside the MLP, is 4 D and activation is GELU. epsilon is added to the
+    variance that the stream is divided by.
     """
 
     def __init__(
@@ -111,10 +159,11 @@ class Block(nn.Module):
         heads: int,
         hidden: int | None = None,
         activation: nn.Module | None = None,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         hidden = hidden or 4 * width
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm1, self.norm2 = nn.LayerNorm(width, epsilon), nn.LayerNorm(width, epsilon)
         self.attention = MultiHeadAttention(width, heads)
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden), activation or nn.GELU(), nn.Linear(hidden, width)

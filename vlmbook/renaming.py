@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+Place = Callable[[str, Tensor], Tensor]
 Names = Sequence[tuple[str, str]]  # a piece of our name, and what they write for it
 # Inside a block of transformers' CLIP, which is also LLaVA's eye.
 CLIP_BLOCK: Names = (
@@ -35,10 +36,17 @@ def ours(name: str, names: Names) -> str:
     return theirs(name, [(their, our) for our, their in names])
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], called: Callable[[str], str] = str) -> None:
+def fill(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    called: Callable[[str], str] = str,
+    place: Place | None = None,
+) -> None:
     """Load weights under our names, all of them and no others; called says how they call one.
 
-    Raises ValueError that names the first weight that does not fit; the model is as it was then.
+    place makes of each weight, by name, the tensor that the model is to hold, say in another type
+    or on another device; left out, the model's own tensors take the values. Raises ValueError that
+    names the first weight that does not fit; the model is as it was then.
     """
     wanted = model.state_dict()
     for name, value in wanted.items():
@@ -54,4 +62,6 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], called: Callable[[str], 
             f"these are weights of another model: this one has no place for {called(extra[0])};"
             " build a model as the weights' own config describes it"
         )
-    model.load_state_dict(state)
+    if place is not None:
+        state = {name: place(name, value) for name, value in state.items()}
+    model.load_state_dict(state, assign=place is not None)

@@ -175,6 +175,7 @@ class Tokenizer:
             "additional_special_tokens": [
                 special for i, special in enumerate(SPECIALS) if i not in roles.values()
             ],
+            "add_prefix_space": True,  # which version 4 undoes where this file does not say so
             "clean_up_tokenization_spaces": False,
             "chat_template": self.template,
         }

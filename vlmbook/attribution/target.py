@@ -113,6 +113,8 @@ def of_blip(
     """
     if head not in HEADS:
         raise ValueError(f"head {head!r} does not exist; choose from {', '.join(HEADS)}")
+    if head == "LM":
+        _needs_language(model)
     num_image, (num_texts, num_text) = len(model.image.place), ids.shape
     image = torch.arange(num_image)
     text = num_image + torch.arange(num_text)
@@ -158,6 +160,7 @@ def of_answer(
     language: str | Tensor = "en",
 ) -> Target:
     """BLIP's log p of an answer (B, A), tokens with their start and end, to a question (B, T)."""
+    _needs_language(model)
     num_image, (num_texts, num_text) = len(model.image.place), ids.shape
     image = torch.arange(num_image)
     text = num_image + torch.arange(num_text)
@@ -261,6 +264,15 @@ def _places(tokenizer: Tokenizer, ids: Tensor, word: str) -> list[int]:
             return list(range(start, start + len(wanted)))
     there = tokenizer.decode(ids)
     raise ValueError(f"{word!r} is not in the text; it has {', '.join(there.split())}")
+
+
+def _needs_language(model: Blip) -> None:
+    """The places below are those of a prompt with a token for the language."""
+    if not model.config.spoken:
+        raise ValueError(
+            "this model's prompt has no token for a language, and its words stand elsewhere;"
+            " explain transformers' class with of_transformers(), or the head ITM"
+        )
 
 
 def _log_p(model: Blip, dictated: Read, ids: Tensor, told: Tensor) -> Tensor:

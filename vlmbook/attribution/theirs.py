@@ -42,8 +42,10 @@ def of_transformers(
             f"{type(model).__name__} is not among the models that can be explained; choose from"
             f" {', '.join(KINDS)}"
         )
-    if hasattr(model, "set_attn_implementation"):
-        model.set_attn_implementation("eager")
+    model.set_attn_implementation("eager")
+    for part in model.modules():
+        if hasattr(part, "config"):  # version 4 keeps weights only where the config asks for them
+            part.config.output_attentions = True
     more = {} if answer is None else {"answer": answer}
     return make(model, pixel_values, input_ids, mask.bool(), word, **more)
 

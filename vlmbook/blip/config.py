@@ -21,6 +21,7 @@ class Config:
     size: int = 64  # pixels a side
     patch: int = 8
     stem: str = "conv"  # "patch" is the paper's; "conv" learns from fewer pictures
+    crop: bool = True  # keep a picture's middle; or squeeze all of it, as the paper's code does
     norm_in: bool = False  # CLIP normalises before the first block; for an eye that comes from one
     image_width: int = 128
     image_depth: int = 2
@@ -36,6 +37,7 @@ class Config:
     tied: bool = True  # the decoder has all but its self-attention in common with the encoder
     encode: int | None = ENCODE  # put in place of <start> where a text is read with a picture
     begin: int = DECODE  # what a decoder begins with
+    spoken: bool = True  # and then a token for the language; without, it writes English alone
     end: int = END
     pad: int = PAD
 

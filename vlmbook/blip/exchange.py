@@ -78,13 +78,15 @@ def to_transformers(model: Blip, task: str) -> dict[str, Tensor]:
     return found | {copy: found[name] for copy, name in TIED.items() if name in found}
 
 
-def load_transformers(model: Blip, state: Mapping[str, Tensor]) -> Blip:
+def load_transformers(
+    model: Blip, state: Mapping[str, Tensor], place: renaming.Place | None = None
+) -> Blip:
     """Fill a model with a patch stem with the weights of one of the three classes, all of them.
 
     Its config must describe that class: roles, matches, and tied=False for "answer". What
     transformers' classes don't have stays as it was: mean, std and the scale of ITC. All tokens
-    count as met, since nothing tells which were. Raises ValueError that names the first weight that
-    does not fit.
+    count as met, since nothing tells which were. place is that of renaming.fill. Raises ValueError
+    that names the first weight that does not fit.
     """
     roles = model.config.roles
     task = "answer" if len(roles) == 2 else "match" if "encode" in roles else "caption"
@@ -104,8 +106,10 @@ def load_transformers(model: Blip, state: Mapping[str, Tensor]) -> Blip:
     }
     given |= {name: kept[name] for name in kept if name.startswith(OURS_ALONE)}
     given["met"] = torch.ones_like(kept["met"])
+    if "log_scale" in kept and kept["log_scale"].is_meta:  # a model without values of its own yet
+        given["log_scale"] = torch.tensor(1 / 0.07).log()
     back = {our: their for their, our in names.items()}
-    renaming.fill(model, _unfused(given), lambda name: back.get(name, name))
+    renaming.fill(model, _unfused(given), lambda name: back.get(name, name), place)
     return model
 
 

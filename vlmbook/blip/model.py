@@ -23,6 +23,7 @@ from vlmbook.blip.config import Config
 from vlmbook.encoders import Encoded, ImageEncoder, Prepare, stem
 from vlmbook.generate import Answer
 from vlmbook.grounded import GroundedText, Read
+from vlmbook.layers import without_weights
 from vlmbook.losses import mined_negatives
 from vlmbook.tokenizer import EN, KO, Tokenizer
 
@@ -122,10 +123,12 @@ class Blip(nn.Module):
         self._needs_heads()
         return F.normalize(self.from_image(feats[:, 0]).float(), dim=-1)
 
+    @without_weights()
     def encode_image(self, pixels: Tensor) -> Tensor:
         """pixels (B, 3, H, W) in [0, 1], of any size, to image_emb (B, E) of length one."""
         return self.embed_image(self.see(pixels).feats)
 
+    @without_weights()
     def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids and mask (B, T), on any device, to text_emb (B, E) of length one."""
         self._needs_heads()
@@ -139,6 +142,7 @@ class Blip(nn.Module):
             ids = torch.cat([torch.full_like(ids[:, :1], self.config.encode), ids[:, 1:]], 1)
         return self.text(ids, "encode", mask, feats)
 
+    @without_weights()
     def match(self, ids: Tensor, mask: Tensor, feats: Tensor) -> Tensor:
         """Logits (B, 2): row by row, the text does not fit the picture, and it does."""
         self._needs_heads()
@@ -170,6 +174,7 @@ class Blip(nn.Module):
     def next_token(self, context: Tensor, context_mask: Tensor | None = None) -> generate.Step:
         """The decoder, looking at a context (B, K, D), as generate's functions take it."""
 
+        @without_weights()
         def step(ids: Tensor, memory: Any) -> tuple[Tensor, Any]:
             times = len(ids) // len(context)  # of each text, where several are tried
             mask = None if context_mask is None else context_mask.repeat_interleave(times, 0)
@@ -186,14 +191,15 @@ class Blip(nn.Module):
         context: Tensor,
         context_mask: Tensor | None = None,
     ) -> Read:
-        """The decoder, given texts (B, T): at place k, from 1, are the feats that predict token k.
+        """The decoder, given texts (B, T): its last T - 1 places predict the tokens from 1 on.
 
-        It reads the prompt and then the texts without their start token and their last one, T in
-        all, so token k is itself read at place k + 1.
+        It reads the prompt and then the texts without their start token and their last one. With a
+        prompt of two tokens, place k predicts token k, which is itself read at place k + 1.
         """
         given = torch.cat([self.prompt(language, len(ids)), ids[:, 1:-1]], 1)
         return self.decoder(given, "decode", None, context, context_mask)
 
+    @without_weights()
     def log_prob(
         self,
         ids: Tensor,
@@ -254,6 +260,7 @@ class Blip(nn.Module):
         return [piece(token) for token in made[0]], offered
 
     @torch.no_grad()
+    @without_weights()
     def caption(
         self,
         pixels: Tensor,
@@ -269,6 +276,7 @@ class Blip(nn.Module):
         return [tokenizer.decode(row) for row in ids]
 
     @torch.no_grad()
+    @without_weights()
     def answer(
         self, pixels: Tensor, questions: Sequence[str], tokenizer: Tokenizer
     ) -> list[Answer]:
@@ -296,15 +304,21 @@ class Blip(nn.Module):
         ]
 
     def prompt(self, language: str | Tensor, num: int) -> Tensor:
-        """What a decoder begins num texts with, (num, 2): that it writes, and in which language."""
+        """What a decoder begins num texts with: that it writes, and in which language, (num, 2).
+
+        Where config.spoken is False, there is no token for the language: (num, 1).
+        """
         if isinstance(language, str):
             if language not in LANGUAGES:
                 raise ValueError(
                     f"language {language!r} does not exist; choose from {', '.join(LANGUAGES)}"
                 )
+            if not self.config.spoken and language != "en":
+                raise ValueError(f"this model writes English alone, not {language!r}; pass 'en'")
             language = torch.tensor(LANGUAGES[language]).expand(num)
         language = language.to(self.device)
-        return torch.stack([torch.full_like(language, self.config.begin), language], 1)
+        told = [torch.full_like(language, self.config.begin), language]
+        return torch.stack(told[: 1 + self.config.spoken], 1)
 
     def forward(
         self,
@@ -379,7 +393,7 @@ class Blip(nn.Module):
 
         With the tokens (n,), and the text (n,) that each belongs to.
         """
-        feats = self.dictate(ids, language, context, context_mask).feats[:, 1:]
+        feats = self.dictate(ids, language, context, context_mask).feats[:, 1 - ids.shape[1] :]
         told = mask[:, 1:]  # padding comes last, where no token of the text can see it
         row = torch.arange(len(ids), device=ids.device)[:, None].expand_as(told)[told]
         # All places are predicted, and padding is left out after that: shapes that change in every
@@ -412,7 +426,7 @@ def build(config: Config, **constants: Any) -> Blip:
         config.hidden * width,
         norm_in=config.norm_in,
     )
-    return Blip(image, *texts(config), Prepare(config.size, **constants))
+    return Blip(image, *texts(config), Prepare(config.size, crop=config.crop, **constants))
 
 
 def texts(config: Config) -> tuple[GroundedText, Config, GroundedText | None]:

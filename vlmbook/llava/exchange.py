@@ -47,25 +47,32 @@ OLD = (
     ("language_model.lm_head.", "lm_head."),
     ("multi_modal_projector.", "model.multi_modal_projector."),
 )
+TOWER, DEEPER = "vision_tower.", "vision_tower.vision_model."  # a level of its own in version 4
 OURS_ALONE = ("prepare.",)
 THEIRS_ALONE = ("position_ids", "rotary_emb.inv_freq")  # counted numbers, which old versions saved
 HEAD, TOKENS = "lm_head.weight", "model.language_model.embed_tokens.weight"
 
 
-def to_transformers(model: Llava) -> dict[str, Tensor]:
-    """The weights of a model with a patch stem and an MLP as projector, under their names."""
+def to_transformers(model: Llava, version: int = 5) -> dict[str, Tensor]:
+    """The weights of a model with a patch stem and an MLP as projector, under the names of a
+    version: 4, from 4.52 on, or 5.
+    """
     _has_twin(model)
     state = {k: v for k, v in model.state_dict().items() if not k.startswith(OURS_ALONE)}
     patch = model.image.stem.patch
     state["image.stem.weight"] = state["image.stem.weight"].unflatten(1, (-1, patch, patch))
     found = {_theirs(name): value for name, value in state.items()}
+    if version < 5:
+        found = {name.replace(TOWER, DEEPER): value for name, value in found.items()}
     return {HEAD: found[TOKENS]} | found  # a tied head is saved twice
 
 
-def load_transformers(model: Llava, state: Mapping[str, Tensor]) -> Llava:
+def load_transformers(
+    model: Llava, state: Mapping[str, Tensor], place: renaming.Place | None = None
+) -> Llava:
     """Fill a model with a patch stem and an MLP as projector with their weights, all of them.
 
-    Raises ValueError that names the first weight that does not fit.
+    place is that of renaming.fill. Raises ValueError that names the first weight that does not fit.
     """
     _has_twin(model)
     found = {}
@@ -73,14 +80,13 @@ def load_transformers(model: Llava, state: Mapping[str, Tensor]) -> Llava:
         if name.endswith(THEIRS_ALONE):
             continue
         name = next((new + name[len(old) :] for old, new in OLD if name.startswith(old)), name)
-        # Between the versions, a tower's own model had a level of its own.
-        found[_ours(name.replace("vision_tower.vision_model.", "vision_tower."))] = value
+        found[_ours(name.replace(DEEPER, TOWER))] = value
     if model.config.tied:
         found.pop("text.head.weight", None)
     if "image.stem.weight" in found:
         found["image.stem.weight"] = found["image.stem.weight"].flatten(1)
     found |= {k: v for k, v in model.state_dict().items() if k.startswith(OURS_ALONE)}
-    renaming.fill(model, found, _theirs)
+    renaming.fill(model, found, _theirs, place)
     return model
 
 

@@ -21,7 +21,7 @@ from vlmbook import generate
 from vlmbook.decoder import Decoded, Decoder
 from vlmbook.encoders import ImageEncoder, Prepare, stem
 from vlmbook.generate import Answer
-from vlmbook.layers import ACTIVATIONS
+from vlmbook.layers import ACTIVATIONS, without_weights
 from vlmbook.llava.config import Config
 from vlmbook.tokenizer import Message, Tokenizer, parts_of
 
@@ -124,6 +124,7 @@ class Llava(nn.Module):
         known = prompt != self.config.pad
         padded = not bool(known.all())
 
+        @without_weights()
         def step(ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
             if cache is None:
                 times = len(ids) // len(prompt)  # of each text, where several are tried
@@ -224,6 +225,7 @@ class Llava(nn.Module):
         asked = [[{"role": "user", "content": question}] for question in questions]
         return self.replies(pixels, asked, tokenizer, **{"max_length": 8, **how})
 
+    @without_weights()
     def _begin(
         self,
         pixels: Tensor | None,

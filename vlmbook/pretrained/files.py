@@ -1,0 +1,254 @@
+"""From a repository of the hub to a folder of files that are whole, or one sentence that says why
+not.
+
+huggingface_hub fetches, keeps, and goes on where a connection was cut; it compares sizes, and not
+what is in the files, which is done here. Book: appendix/checkpoints.md.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import (
+    EntryNotFoundError,
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARDS, PICKLES = "model-*-of-*.safetensors", "pytorch_model*.bin"
+SMALL = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+BOT = "SFconvertbot"  # the hub's, which offers safetensors where there is a pickle
+ATTEMPTS = 4
+
+
+class HubError(RuntimeError):
+    """A checkpoint can't be had; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of a repository; digest is its SHA-256, or, of a file that git holds itself, git's
+    own SHA-1.
+    """
+
+    name: str
+    num_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is to be fetched: a repository at a commit, and a note where that is not the one that
+    was asked for.
+    """
+
+    repo: str
+    commit: str
+    files: tuple[File, ...]
+    note: str = ""
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are not in the cache yet."""
+        kept = _cache(self.repo) / "blobs"
+        return sum(f.num_bytes for f in self.files if not (kept / f.digest).is_file())
+
+
+def kept(repo: str, revision: str | None, exactly: bool = True) -> tuple[Path, str] | None:
+    """The folder of a commit whose files are all in the cache, and the commit; None without.
+
+    Unless exactly, any other commit will do.
+    """
+    snapshots = _cache(repo) / "snapshots"
+    commits = [snapshots / revision] if revision else []
+    if not exactly:
+        commits += sorted(snapshots.glob("*"))
+    for folder in commits:
+        if _is_whole(folder):
+            return folder, folder.name
+    return None
+
+
+def find(repo: str, revision: str | None) -> Found:
+    """Ask the hub for a commit with safetensors: the revision, else the default branch, else the
+    pull request in which the hub's bot offers them.
+
+    Raises HubError.
+    """
+    api, notes, pickles = huggingface_hub.HfApi(), [], False
+    for wanted in _revisions(api, repo, revision):
+        try:
+            info = api.model_info(repo, revision=wanted, files_metadata=True, timeout=30)
+        except RevisionNotFoundError:
+            notes.append(f"revision {_short(wanted)} is not there any more")
+            continue
+        except Exception as error:
+            raise _explained(error, repo) from error
+        files = {one.rfilename: one for one in info.siblings or []}
+        weights = _weights(files)
+        if weights and "config.json" in files:
+            names = [name for name in SMALL if name in files] + weights
+            made = tuple(File(name, files[name].size, _digest(files[name])) for name in names)
+            if wanted != revision:
+                notes.append(f"taking {wanted or 'the default branch'} at {_short(info.sha)}")
+            return Found(repo, info.sha, made, ", ".join(notes))
+        pickles = pickles or bool(fnmatch.filter(files, PICKLES))
+        notes.append(f"{_short(wanted) if wanted else 'the default branch'} has no safetensors")
+    if pickles:
+        raise HubError(
+            f"{repo} has its weights as a pickle alone, which can run code when it is opened, so it"
+            " is not: convert it with https://huggingface.co/spaces/safetensors/convert"
+        )
+    raise HubError(f"{repo} holds no checkpoint ({', '.join(notes)}); is its name right?")
+
+
+def fetch(found: Found) -> Path:
+    """The folder with all files, each whole and equal to what the hub says that it has.
+
+    What was fetched before is not fetched again. Raises HubError, and leaves no part of a file.
+    """
+    folder = None
+    for file in found.files:
+        path = _whole(found, file)
+        folder = path.parent if file.name == "config.json" else folder
+    return folder
+
+
+def _whole(found: Found, file: File) -> Path:
+    """One file, fetched again where it was cut off or is not what it should be."""
+    blob, problem = _cache(found.repo) / "blobs" / file.digest, None
+    fresh = not blob.is_file()
+    for _ in range(ATTEMPTS):
+        try:
+            path = Path(
+                huggingface_hub.hf_hub_download(found.repo, file.name, revision=found.commit)
+            )
+        except Exception as error:  # of whichever library huggingface_hub speaks HTTP with
+            problem = error
+            if _is_gone(error) or "No space left" in str(error):
+                break
+            continue
+        if not fresh or _digest_of(path, file) == file.digest:
+            return path
+        problem = HubError(
+            f"{file.name} of {found.repo} arrived with another checksum than the hub names; it was"
+            " removed: try again, and if that does not help, tell those who run"
+            f" {constants.ENDPOINT}"
+        )
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+    for part in blob.parent.glob(f"{file.digest}*.incomplete"):
+        part.unlink()
+    raise _explained(problem, found.repo, file.name) from problem
+
+
+def _revisions(api: huggingface_hub.HfApi, repo: str, revision: str | None) -> Iterator[str | None]:
+    """What to ask for, one after another; None is the default branch."""
+    if revision:
+        yield revision
+    yield None
+    try:
+        offers = list(api.get_repo_discussions(repo))
+    except Exception:  # a hub without discussions has no offers
+        return
+    for one in offers:
+        if one.is_pull_request and one.author == BOT and "safetensors" in one.title:
+            yield f"refs/pr/{one.num}"
+
+
+def _weights(files: dict[str, Any]) -> list[str]:
+    """The names of the weights among files, none where there are no safetensors."""
+    if WHOLE in files:
+        return [WHOLE]
+    shards = sorted(fnmatch.filter(files, SHARDS))
+    return [INDEX, *shards] if INDEX in files and shards else []
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder of the cache has all that a model needs; weights are fetched last."""
+    if not (folder / "config.json").is_file():
+        return False
+    if (folder / INDEX).is_file():
+        shards = set(json.loads((folder / INDEX).read_text("utf8"))["weight_map"].values())
+        return all((folder / name).is_file() for name in shards)
+    return (folder / WHOLE).is_file()
+
+
+def _cache(repo: str) -> Path:
+    """Where huggingface_hub keeps a repository."""
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="model")
+
+
+def _digest(sibling: Any) -> str:
+    return sibling.lfs["sha256"] if sibling.lfs else sibling.blob_id
+
+
+def _digest_of(path: Path, file: File) -> str:
+    """A file's digest, of the kind that the hub names for it."""
+    if len(file.digest) == 64:
+        with path.open("rb") as opened:
+            return _hashed(opened, hashlib.sha256())
+    start = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as opened:
+        return _hashed(opened, start)
+
+
+def _hashed(opened: Any, digest: Any) -> str:
+    while part := opened.read(1 << 22):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _is_gone(error: Exception) -> bool:
+    """Whether the hub answered that it has no such file, which asking again won't change."""
+    return isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+
+
+def _short(revision: str) -> str:
+    return revision if "/" in revision else revision[:7]
+
+
+def _explained(error: Exception, repo: str, name: str = "") -> HubError:
+    """The same in one sentence, with what to do."""
+    what = f"{name} of {repo}" if name else repo
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, GatedRepoError):
+        return HubError(f"{repo} asks for its licence to be accepted, on its page at the hub first")
+    if isinstance(error, RepositoryNotFoundError):
+        return HubError(f"the hub at {constants.ENDPOINT} has no {repo}, or shows it to few alone")
+    if _is_gone(error):
+        return HubError(f"{what} is listed by the hub and can't be fetched; try again later")
+    if "No space left" in str(error):
+        return HubError(f"the disk was full before {what} was fetched; free some space first")
+    reason = " ".join(str(error).split())[:160]
+    return HubError(
+        f"{what} can't be fetched from {constants.ENDPOINT} ({type(error).__name__}: {reason});"
+        " is there a network? HF_HUB_OFFLINE=1 uses what is in the cache"
+    )

@@ -1,0 +1,198 @@
+"""load(): a published checkpoint as one of our models, with its processor.
+
+Book: appendix/checkpoints.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import psutil
+import safetensors.torch
+import torch
+from huggingface_hub import constants
+from torch import Tensor, nn
+
+from vlmbook import blip, clip, llava, siglip
+from vlmbook.pretrained import configs, files
+from vlmbook.pretrained.catalogue import CATALOGUE, Published
+from vlmbook.pretrained.files import HubError
+from vlmbook.pretrained.processor import Processor
+
+MODULES: dict[str, Any] = {"clip": clip, "siglip": siglip, "blip": blip, "llava": llava}
+OF: dict[str, Callable] = {
+    "clip": configs.of_clip,
+    "siglip": configs.of_siglip,
+    "llava": configs.of_llava,
+}
+FOUR_BITS = 0.56  # bytes a weight: half a byte, and a scale for each 64 of them
+ROOM = 1.1  # times a model's size: what the memory should have free before
+
+
+def load(
+    name: str,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    four_bit: bool | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[nn.Module, Processor]:
+    """A published checkpoint as our model, ready to be used, and its processor.
+
+    name is one of CATALOGUE. device is a GPU where there is one, and dtype float32, or bfloat16 for
+    LLaVA. four_bit holds a language model in
+    four bits a weight, by bitsandbytes; left out, wherever that is installed and there is a GPU.
+    What will be fetched and held is told to say, before. Raises HubError where the files can't be
+    had, or would not fit on the disk or in the memory.
+    """
+    if name not in CATALOGUE:
+        raise HubError(f"{name!r} is not among what can be loaded: {', '.join(CATALOGUE)}")
+    published = CATALOGUE[name]
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    packed = _packed(published, device, four_bit)
+    dtype = dtype or getattr(torch, published.dtype)
+    size = int(published.parameters * (FOUR_BITS if packed else dtype.itemsize))
+    there = files.kept(name, published.revision)
+    found = None
+    if there is None:
+        there, found = _sought(published)
+    commit = there[1] if there else found.commit
+    missing = found.missing if found else 0
+    note = f" ({found.note})" if found and found.note else ""
+    say(f"{name} at {commit[:7]}{note}: {_shown(missing)} to fetch, {_shown(size)} of memory")
+    _check_memory(name, size, device)
+    _check_disk(name, missing)
+    folder = there[0] if there else files.fetch(found)
+    try:
+        return from_folder(folder, published, device, dtype, packed)
+    except (ValueError, OSError, safetensors.SafetensorError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"the files of {name} can't be used: {reason}") from error
+
+
+def from_folder(
+    folder: Path,
+    published: Published,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    packed: bool = False,
+) -> tuple[nn.Module, Processor]:
+    """The same, of files that lie in a folder.
+
+    Raises ValueError where they are another model than our class is.
+    """
+    theirs = configs.read(folder)
+    if published.kind == "blip":
+        config = configs.of_blip(theirs, published.encode)
+    else:
+        config = OF[published.kind](theirs)
+    crop = getattr(config, "crop", published.kind != "siglip")
+    constants_ = configs.normalisation(folder, config.size, crop)
+    ours = MODULES[published.kind]
+    with accelerate.init_empty_weights(include_buffers=False):
+        model = ours.build(config, **constants_)
+    trained = {name for name, _ in model.named_parameters()}
+    to_pack = _inner_maps(model) if packed else []
+
+    def place(name: str, value: Tensor) -> Tensor:
+        if name.removesuffix(".weight") in to_pack:
+            return value  # packed below, one by one
+        return value.to(device, dtype if name in trained else value.dtype, copy=True)
+
+    ours.load_transformers(model, _weights(folder), place)
+    for name in to_pack:
+        _pack(model, name, device, dtype)
+    image = configs.image_token(theirs) if published.kind == "llava" else None
+    processor = Processor(folder, config.max_tokens, published.kind == "siglip", image)
+    return model.eval(), processor
+
+
+def _sought(published: Published) -> tuple[tuple[Path, str] | None, files.Found | None]:
+    """Where another commit is in the cache, or what the hub has; the hub is asked first."""
+    name, revision = published.name, published.revision
+    error: Exception = HubError(
+        f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it once"
+    )
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            return None, files.find(name, revision)
+        except HubError as failed:
+            error = failed
+    there = files.kept(name, revision, exactly=False)
+    if there is None:
+        raise error
+    return there, None
+
+
+def _weights(folder: Path) -> Mapping[str, Tensor]:
+    """All weights of a folder, mapped into memory and read when they are used."""
+    paths = [folder / files.WHOLE]
+    if not paths[0].is_file():
+        paths = sorted(folder.glob(files.SHARDS))
+    found: dict[str, Tensor] = {}
+    for path in paths:
+        found |= safetensors.torch.load_file(path)
+    return found
+
+
+def _packed(published: Published, device: torch.device, four_bit: bool | None) -> bool:
+    able = importlib.util.find_spec("bitsandbytes") is not None
+    if four_bit is None:
+        return published.kind == "llava" and able and device.type == "cuda"
+    if four_bit and published.kind != "llava":
+        raise HubError(f"{published.name} is not held in four bits; only LLaVA's language model is")
+    if four_bit and not able:
+        raise HubError("four bits need bitsandbytes: pip install bitsandbytes, or four_bit=False")
+    return four_bit
+
+
+def _inner_maps(model: llava.Llava) -> list[str]:
+    """The names of the maps inside the blocks of the language model."""
+    parts = model.text.blocks.named_modules(prefix="text.blocks")
+    return [name for name, part in parts if isinstance(part, nn.Linear)]
+
+
+def _pack(model: nn.Module, name: str, device: torch.device, dtype: torch.dtype) -> None:
+    """Replace a map by one that holds its weights in four bits. Dettmers et al. 2023."""
+    import bitsandbytes
+
+    holder, _, leaf = name.rpartition(".")
+    old = model.get_submodule(name)
+    new = bitsandbytes.nn.Linear4bit(
+        old.in_features, old.out_features, bias=False, compute_dtype=dtype, quant_type="nf4"
+    )
+    weight = old.weight.data.to(dtype, copy=True)
+    new.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
+    setattr(model.get_submodule(holder), leaf, new.to(device))
+
+
+def _check_memory(name: str, size: int, device: torch.device) -> None:
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    if free < ROOM * size:
+        raise HubError(
+            f"{name} needs {_shown(int(ROOM * size))} of memory on {device}, and"
+            f" {_shown(free)} are free; nothing was fetched or opened: close other programs, or"
+            " take a smaller checkpoint"
+        )
+
+
+def _check_disk(name: str, missing: int) -> None:
+    place = Path(constants.HF_HUB_CACHE)
+    while not place.is_dir():
+        place = place.parent
+    free = psutil.disk_usage(str(place)).free
+    if free < missing:
+        raise HubError(
+            f"{name} needs {_shown(missing)} of disk, and {_shown(free)} are free where the cache"
+            " is; nothing was fetched: free some space, or set HF_HOME to a larger disk"
+        )
+
+
+def _shown(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
