@@ -1,4 +1,4 @@
-"""Measure how fast world, training, writing, search and build are: a table, results/bench.json.
+"""Measure how fast world, training, models, search and build are: a table, results/bench.json.
 
     make bench
     python experiments/bench.py attention  # some parts alone; the other rows stay as they are
@@ -18,6 +18,7 @@ from collections.abc import Callable
 import bench_attention
 import bench_book
 import bench_generate
+import bench_pretrained
 import bench_search
 import bench_train
 import torch
@@ -43,7 +44,7 @@ def rate(work: Callable[[], int], seconds: float = 2.0) -> float:
 
 def row(name: str, value: float, unit: str, detail: str = "") -> dict:
     """One line of the table, printed as it is measured."""
-    print(f"{name:<34} {value:>10.1f} {unit:<14} {detail}", flush=True)
+    print(f"{name:<34} {value:>10.{2 if value < 10 else 1}f} {unit:<14} {detail}", flush=True)
     return {"name": name, "value": round(value, 2), "unit": unit, "detail": detail}
 
 
@@ -120,6 +121,7 @@ PARTS: dict[str, Callable[[], list[dict]]] = {
     "training": lambda: [row(**r) for r in bench_train.run()],
     "writing": lambda: [row(**r) for r in bench_generate.run()],
     "attention": lambda: [row(**r) for r in bench_attention.run()],
+    "checkpoints": lambda: [row(**r) for r in bench_pretrained.run()],
     "searching": lambda: [row(**r) for r in bench_search.run()],
     "book": lambda: [row(**r) for r in bench_book.run()],
 }
