@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("transformers", "tokenizers", "huggingface_hub")
 TESTS = ("clip", "siglip", "blip", "llava", "attribution", "tokenizer", "pretrained")
-TESTS += ("pretrained_files", "pretrained_section")
+TESTS += ("pretrained_files",)
 
 
 def wanted(which: str) -> list[str]:

@@ -135,8 +135,9 @@ def _siglip_words(folder: Path) -> None:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(text * 4),
         model_writer=made,
-        vocab_size=60,
+        vocab_size=200,
         hard_vocab_limit=False,
+        model_type="word",
         bos_id=-1,
         pad_id=0,
         eos_id=1,

@@ -245,7 +245,7 @@ def smaller(name: str) -> dict:
     if name.startswith(("openai/", "Salesforce/")):
         about |= {"projection_dim": 24, "image_text_hidden_size": 24}
     if name.startswith("llava"):
-        about["text_config"] |= {"num_key_value_heads": 4, "max_position_embeddings": 256}
+        about["text_config"] |= {"num_key_value_heads": 4, "max_position_embeddings": 2048}
     return about
 
 

@@ -2,8 +2,9 @@
 
 The key covers the page's code cells with their metadata, the modules of vlmbook that they import
 (transitively), the files named under `depends:` in the front matter, the versions of the packages
-behind those imports, Python's minor version, the device class, and whether the page runs alone. It
-leaves out the prose, so that writing costs nothing, and the page's own name.
+behind those imports, Python's minor version, the device class, whether the page runs alone, and
+whether it loads real checkpoints. It leaves out the prose, so that writing costs nothing, and the
+page's own name.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def inputs(page: Page, requirements: str) -> dict:
     except imports.ImportProblem as problem:
         raise PageError(f"{page.name} uses vlmbook, but {problem}") from problem
     paths = [*files, *dependencies(page)]
-    return {
+    found = {
         "cells": [[cell.source, cell.metadata] for cell in page.code],
         "files": {path.relative_to(page.root).as_posix(): digest_file(path) for path in paths},
         "versions": locked.versions(requirements, packages),
@@ -70,6 +71,7 @@ def inputs(page: Page, requirements: str) -> dict:
         "alone": page.alone,
         "executor": EXECUTOR,
     }
+    return found | ({"hub": True} if page.at_hub else {})
 
 
 def key(page: Page, requirements: str) -> str:

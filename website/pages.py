@@ -14,6 +14,9 @@ from myst_nb.core.read import read_myst_markdown_notebook
 from myst_parser.config.main import MdParserConfig
 from sphinx_external_toc.parsing import parse_toc_yaml
 
+from vlmbook import hub
+from website import device
+
 CELL_FENCE = re.compile(r"^[ \t>]*(?:`{3,}|~{3,}|:{3,})\{code-cell\}", re.M)
 
 
@@ -88,6 +91,12 @@ class Page:
         """Whether the page runs by itself with all cores."""
         return bool(self._front("alone", False))
 
+    @property
+    def at_hub(self) -> bool:
+        """Whether the page loads real checkpoints when it runs here."""
+        asks = any(cell.at_hub for cell in self.code)
+        return asks and hub.wanted(device.device_class() == "cuda")
+
     def _front(self, key: str, default: Any) -> Any:
         return default if self.notebook is None else self.notebook.metadata.get(key, default)
 
@@ -106,6 +115,11 @@ class Cell:
     def tags(self) -> list[str]:
         """The cell's tags."""
         return list(self.metadata.get("tags", []))
+
+    @property
+    def at_hub(self) -> bool:
+        """Whether it loads a real checkpoint, where that is wanted."""
+        return "hub" in self.tags
 
 
 def read_notebook(text: str, path: str) -> nbformat.NotebookNode:

@@ -120,10 +120,11 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def pixels(some: Sequence[Item]) -> Tensor:
-    """Pictures of items, (n, 3, H, W): 64 pixels wide, or 96 where there is something to read."""
+def pixels(some: Sequence[Item], size: int = 64) -> Tensor:
+    """Pictures of items, (n, 3, H, W), as wide as said; 96 at least where something is to read."""
     scenes = [item.scene for item in some]
-    size = plates.MIN_SIZE if any(scene.plates for scene in scenes) else 64
+    if any(scene.plates for scene in scenes):
+        size = max(size, plates.MIN_SIZE)
     parts = [scenes[n : n + 250] for n in range(0, len(scenes), 250)]
     return torch.cat([world.render(part, size).pixels for part in parts])
 

@@ -23,6 +23,7 @@ from vlmbook.evaluate import battery
 from vlmbook.evaluate.answers import exact_match
 from vlmbook.evaluate.battery import Item
 from vlmbook.evaluate.captions import scene_graph
+from vlmbook.layers import without_weights
 from vlmbook.tokenizer import Tokenizer
 from vlmbook.world.questions import answer_text
 from vlmbook.world.vocabulary import ATTRIBUTES
@@ -50,10 +51,11 @@ class Entrant:
     weights: str = ""  # checkpoint.fingerprint of them
     shipped: str = ""  # the checkpoint that they are of
     model: nn.Module | None = None
+    size: int = 64  # of the pictures that it is shown, in pixels
 
     def show(self, items: Sequence[Item]) -> Any:
         """What it is shown of items: pixels (P, 3, H, W)."""
-        return battery.pixels(items)
+        return battery.pixels(items, self.size)
 
     def see(self, pixels: Tensor) -> Tensor:
         """Pictures (P, 3, H, W) to what fit and find take, (P, ...)."""
@@ -86,6 +88,7 @@ class Entrant:
             return "find"
         return "describe" if first.way == "describe" and self._has("describe") else None
 
+    @without_weights()
     def predict(self, items: Sequence[Item], all_items: Sequence[Item] = ()) -> list[Prediction]:
         """What it says to items of one skill and language; nothing, if it can't be asked them.
 

@@ -10,7 +10,7 @@ Tokenizer stands elsewhere. What is fetched goes to the cache of huggingface_hub
 repository brings is run.
 
 catalogue.py has what can be loaded, files.py fetches it, configs.py and processor.py read it under
-transformers 4 and 5, loading.py puts it into a model, section.py lets a page use it.
+transformers 4 and 5, loading.py puts it into a model.
 
 Book: appendix/checkpoints.md.
 """
@@ -28,14 +28,11 @@ from vlmbook.pretrained.catalogue import CATALOGUE, Published
 from vlmbook.pretrained.files import HubError
 from vlmbook.pretrained.loading import load
 from vlmbook.pretrained.processor import Processor
-from vlmbook.pretrained.section import Section, wanted
 
 __all__ = [
     "CATALOGUE",
     "HubError",
     "Processor",
     "Published",
-    "Section",
     "load",
-    "wanted",
 ]

@@ -5,9 +5,8 @@ import json
 import pytest
 import stand_in
 import torch
-from huggingface_hub import constants
 
-from vlmbook.pretrained import Section, wanted
+from vlmbook.hub import Section, photographs, wanted
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +34,12 @@ def test_the_setting_decides(monkeypatch):
 
 def test_left_alone_it_takes_a_gpu_and_a_hub_that_answers(monkeypatch):
     with stand_in.Hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
         for gpu in (False, True):
             monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
-            assert wanted() is gpu
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert not wanted()
+            assert wanted() is wanted(gpu) is gpu
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert not wanted(gpu=True)
 
 
 def test_what_ran_is_kept_only_if_asked_and_shown_where_it_does_not_run(
@@ -66,3 +65,17 @@ def test_what_ran_is_kept_only_if_asked_and_shown_where_it_does_not_run(
     assert shown and shown.found == ask() and shown.about == ran.about
     said = capsys.readouterr().out
     assert said == f"recorded on {ran.about['date']}, on {ran.about['device']}\n"
+
+
+def test_what_needs_a_gpu_does_not_run_without(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("VLMBOOK_HUB", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not Section("llava").run(forbidden, tmp_path, gpu=True)
+    assert capsys.readouterr().out == "not run: it needs a GPU, and there is no record\n"
+
+
+def test_photographs_are_pixels():
+    shown = photographs()
+    assert list(shown) == ["a cat", "an astronaut", "a cup of coffee", "a rocket"]
+    for pixels in shown.values():
+        assert pixels.shape[:2] == (1, 3) and 0 <= pixels.min() < pixels.max() <= 1
