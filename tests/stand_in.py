@@ -245,7 +245,11 @@ def smaller(name: str) -> dict:
     if name.startswith(("openai/", "Salesforce/")):
         about |= {"projection_dim": 24, "image_text_hidden_size": 24}
     if name.startswith("llava"):
-        about["text_config"] |= {"num_key_value_heads": 4, "max_position_embeddings": 2048}
+        about["text_config"] |= {
+            "num_key_value_heads": 4,
+            "hidden_size": 64,
+            "max_position_embeddings": 2048,
+        }
     return about
 
 

@@ -182,6 +182,8 @@ def test_texts_are_numbered_as_their_tokenizer_does(repository, name):
         processor.batch(TEXTS, 3)
     with pytest.raises(TypeError, match="batch takes a list of texts"):
         processor.batch(TEXTS[0])
+    with pytest.raises(ValueError, match=f"id {len(processor)} is not in the vocabulary, 0 to"):
+        processor.piece(len(processor))
     with pytest.raises(ValueError, match=r"ids of shape .* decode row by row"):
         processor.decode(ids)
 

@@ -93,6 +93,17 @@ def test_a_checkpoint_is_fetched_once_and_then_opened_without_the_hub(hub, monke
         assert all(torch.equal(a, b) for a, b in same)
 
 
+def test_what_another_program_left_out_is_fetched(hub):
+    fetched([])
+    kept = Path(constants.HF_HUB_CACHE)
+    for link in kept.rglob("snapshots/*/tokenizer_config.json"):
+        link.resolve().unlink()
+        link.unlink()
+    hub.asked.clear()
+    fetched([])
+    assert hub.asked == ["tokenizer_config.json"]
+
+
 def test_several_files_of_weights_are_put_together(hub, small):
     hub.repos[LLAVA] = {CATALOGUE[LLAVA].revision: small / "llava"}
     model = fetched([], LLAVA)

@@ -43,6 +43,7 @@ SMALL = (
     "chat_template.json",
     "chat_template.jinja",
 )
+NEEDED = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
 BOT = "SFconvertbot"  # the hub's, which offers safetensors where there is a pickle
 ATTEMPTS = 4
 
@@ -192,7 +193,7 @@ def _weights(files: dict[str, Any]) -> list[str]:
 
 def _is_whole(folder: Path) -> bool:
     """Whether a folder of the cache has all that a model needs; weights are fetched last."""
-    if not (folder / "config.json").is_file():
+    if not all((folder / name).is_file() for name in NEEDED):
         return False
     if (folder / INDEX).is_file():
         shards = set(json.loads((folder / INDEX).read_text("utf8"))["weight_map"].values())

@@ -29,7 +29,7 @@ OF: dict[str, Callable] = {
     "siglip": configs.of_siglip,
     "llava": configs.of_llava,
 }
-FOUR_BITS = 0.56  # bytes a weight: half a byte, and a scale for each 64 of them
+FOUR_BITS = 0.69  # bytes a weight: nine in ten take half a byte and their part of a scale
 ROOM = 1.1  # times a model's size: what the memory should have free before
 
 
@@ -42,11 +42,11 @@ def load(
 ) -> tuple[nn.Module, Processor]:
     """A published checkpoint as our model, ready to be used, and its processor.
 
-    name is one of CATALOGUE. device is a GPU where there is one, and dtype float32, or bfloat16 for
-    LLaVA. four_bit holds a language model in
-    four bits a weight, by bitsandbytes; left out, wherever that is installed and there is a GPU.
-    What will be fetched and held is told to say, before. Raises HubError where the files can't be
-    had, or would not fit on the disk or in the memory.
+    name is one of CATALOGUE. Left out, device is a GPU where there is one, and dtype float32, or
+    bfloat16 for LLaVA. four_bit holds the language model of a LLaVA in four bits a weight, by
+    bitsandbytes; left out, wherever that is installed and there is a GPU. What will be fetched and
+    held is told to say, before. Raises HubError where the files can't be had, are another model, or
+    would not fit on the disk or in the memory.
     """
     if name not in CATALOGUE:
         raise HubError(f"{name!r} is not among what can be loaded: {', '.join(CATALOGUE)}")
@@ -90,10 +90,10 @@ def from_folder(
     else:
         config = OF[published.kind](theirs)
     crop = getattr(config, "crop", published.kind != "siglip")
-    constants_ = configs.normalisation(folder, config.size, crop)
+    normalised = configs.normalisation(folder, config.size, crop)
     ours = MODULES[published.kind]
     with accelerate.init_empty_weights(include_buffers=False):
-        model = ours.build(config, **constants_)
+        model = ours.build(config, **normalised)
     trained = {name for name, _ in model.named_parameters()}
     to_pack = _inner_maps(model) if packed else []
 

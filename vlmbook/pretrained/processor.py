@@ -49,6 +49,8 @@ class Processor:
 
     def piece(self, id: int) -> str:
         """One token, to be read by people."""
+        if not 0 <= id < len(self):
+            raise ValueError(f"id {id} is not in the vocabulary, 0 to {len(self) - 1}")
         piece = self.library.convert_ids_to_tokens(int(id))
         for mark, shown in MARKS.items():
             piece = piece.replace(mark, shown)
