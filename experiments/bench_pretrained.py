@@ -188,13 +188,13 @@ def loading_memory() -> list[dict]:
     return [_row("load, memory above the model", above / size, "x the file", about)]
 
 
-def run() -> list[dict]:
-    """Rows for bench.py."""
-    rows = loading_memory()
+def run() -> Iterator[dict]:
+    """Rows for bench.py, as they are measured."""
+    yield from loading_memory()
     for name in (CLIP, SIGLIP, BLIP, LLAVA):
         for batch in REPEATS:
-            rows += [*times(name, batch), *memory(name, batch)]
-    return rows
+            yield from times(name, batch)
+            yield from memory(name, batch)
 
 
 def endless(step: generate.Step, never: list[int]) -> generate.Step:
