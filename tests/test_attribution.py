@@ -499,3 +499,15 @@ def test_named_objects_are_unmistakable_and_seen(monkeypatch):
     assert one == other != attribution.named(12, BOOK, seed=5).scenes
     with pytest.raises(ValueError, match="which 3 is no object of three; choose from 0 to 2"):
         attribution.named(2, BOOK, which=3)
+
+
+def test_words_of_a_model_without_a_token_for_the_language_are_refused():
+    config = blip.Config(**{**vars(blip.nano(len(BOOK), "patch")), "spoken": False})
+    model = blip.build(config)
+    ids, mask = BOOK.batch(["a red cube"])
+    pixels = torch.rand(1, 3, 64, 64)
+    with pytest.raises(ValueError, match="no token for a language, .* or the head ITM"):
+        attribution.of_blip(model, pixels, ids, mask)
+    with pytest.raises(ValueError, match="no token for a language"):
+        attribution.of_answer(model, pixels, ids, mask, ids)
+    assert attribution.of_blip(model, pixels, ids, mask, head="ITM").size

@@ -238,6 +238,37 @@ def test_a_slow_cell_is_stopped(toy, monkeypatch, capsys):
     assert "took longer than 1 s" in capsys.readouterr().err
 
 
+HUB = "\n```{{code-cell}} ipython3\n:tags: [hub]\n\n{}\n```\n"
+
+
+def test_a_cell_that_loads_a_checkpoint_may_take_longer_where_that_is_wanted(
+    toy, monkeypatch, capsys
+):
+    monkeypatch.setattr(kernel, "CELL_SECONDS", 1)
+    monkeypatch.setattr(kernel, "PAGE_SECONDS", 1)
+    monkeypatch.delenv("BOOK_SLOW", raising=False)
+    text = page_text("Real", "import time") + HUB.format("time.sleep(2)")
+    only(toy, real=text)
+    found = {}
+    for setting in ("0", "1"):
+        monkeypatch.setenv("VLMBOOK_HUB", setting)
+        found[setting] = keys(toy)
+    assert found["0"]["real"] != found["1"]["real"]
+    execute.run(toy)  # wanted now
+    monkeypatch.setenv("VLMBOOK_HUB", "0")
+    with pytest.raises(execute.ExecutionFailed):
+        execute.run(toy)
+    assert re.search("longer than 1 s|over 1 s", capsys.readouterr().err)
+
+
+def test_other_pages_keep_their_key_whatever_is_wanted(toy, monkeypatch):
+    found = []
+    for setting in ("0", "1"):
+        monkeypatch.setenv("VLMBOOK_HUB", setting)
+        found.append(keys(toy))
+    assert found[0] == found[1]
+
+
 def test_a_half_written_entry_is_never_found(tmp_path, monkeypatch):
     kept = Store(tmp_path)
     notebook = nbformat.v4.new_notebook(metadata={"run": {"seconds": 1.0}})

@@ -44,7 +44,7 @@ def small_world(monkeypatch, published, small_training):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("VLMBOOK_HUB", "1")
     load, sample, items = pretrained.load, world.sample, battery.items
-    monkeypatch.setattr(pretrained, "load", lambda name: load(name, "cpu", say=lambda text: None))
+    monkeypatch.setattr(pretrained, "load", lambda name: load(name, "cpu"))
     monkeypatch.setattr(world, "sample", lambda num, *a, **k: sample(min(num, 12), *a, **k))
     monkeypatch.setattr(battery, "items", lambda skill: items(skill, "en", 20)[:10])
     monkeypatch.setattr(hub, "_has_gpu", lambda: True)

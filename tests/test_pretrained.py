@@ -293,7 +293,7 @@ def test_what_would_not_fit_is_refused_before_anything_is_asked(monkeypatch):
     def fail(*given):
         raise AssertionError("the hub was asked")
 
-    found = SimpleNamespace(commit="a" * 40, note="", missing=10**12)
+    found = SimpleNamespace(repo=CLIP, commit="a" * 40, note="", missing=10**12)
     monkeypatch.setattr(loading.files, "kept", lambda *given, **how: None)
     monkeypatch.setattr(loading.files, "find", lambda *given: found)
     monkeypatch.setattr(loading.files, "fetch", fail)

@@ -15,7 +15,7 @@ import stand_in
 import torch
 from huggingface_hub import constants
 
-from vlmbook.pretrained import CATALOGUE, HubError, load, loading
+from vlmbook.pretrained import CATALOGUE, HubError, load, load_processor, loading
 
 CLIP, LLAVA = "openai/clip-vit-base-patch32", "llava-hf/llava-1.5-7b-hf"
 UNPINNED = "openai/clip-vit-base-patch16"
@@ -104,6 +104,18 @@ def test_what_another_program_left_out_is_fetched(hub):
     assert hub.asked == ["tokenizer_config.json"]
 
 
+def test_a_processor_alone_needs_no_weights(hub):
+    told = []
+    processor = load_processor(CLIP, told.append)
+    assert processor.tokens("cat")[1] == "cat·" and WEIGHTS not in hub.asked
+    assert told[0].endswith("MB to fetch, without weights")
+    hub.asked.clear()
+    load_processor(CLIP, told.append)
+    assert hub.asked == [] and "b33cedf: 0 MB to fetch" in told[1]
+    fetched([])
+    assert hub.asked == [WEIGHTS]
+
+
 def test_several_files_of_weights_are_put_together(hub, small):
     hub.repos[LLAVA] = {CATALOGUE[LLAVA].revision: small / "llava"}
     model = fetched([], LLAVA)
@@ -168,7 +180,7 @@ def test_where_the_default_branch_has_a_pickle_the_bots_safetensors_are_taken(hu
     assert "pytorch_model.bin" not in hub.asked
     hub.repos.clear()
     fetched(told, UNPINNED)  # no revision is pinned; what is in the cache will do
-    assert "at bbbbbbb: 0 MB to fetch" in told[1]
+    assert "at bbbbbbb (whatever is in the cache): 0 MB to fetch" in told[1]
 
 
 def test_a_pickle_alone_is_refused(hub, small):

@@ -94,8 +94,12 @@ class Page:
     @property
     def at_hub(self) -> bool:
         """Whether the page loads real checkpoints when it runs here."""
-        asks = any(cell.at_hub for cell in self.code)
-        return asks and hub.wanted(device.device_class() == "cuda")
+        if not any(cell.at_hub for cell in self.code):
+            return False
+        try:
+            return hub.wanted(device.device_class() == "cuda")
+        except ValueError as error:
+            raise PageError(str(error)) from None
 
     def _front(self, key: str, default: Any) -> Any:
         return default if self.notebook is None else self.notebook.metadata.get(key, default)

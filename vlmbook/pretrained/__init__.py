@@ -26,7 +26,7 @@ if missing := [
 
 from vlmbook.pretrained.catalogue import CATALOGUE, Published
 from vlmbook.pretrained.files import HubError
-from vlmbook.pretrained.loading import load
+from vlmbook.pretrained.loading import load, load_processor
 from vlmbook.pretrained.processor import Processor
 
 __all__ = [
@@ -35,4 +35,5 @@ __all__ = [
     "Processor",
     "Published",
     "load",
+    "load_processor",
 ]

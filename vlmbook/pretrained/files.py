@@ -81,25 +81,29 @@ class Found:
         return sum(f.num_bytes for f in self.files if not (kept / f.digest).is_file())
 
 
-def kept(repo: str, revision: str | None, exactly: bool = True) -> tuple[Path, str] | None:
-    """The folder of a commit whose files are all in the cache, and the commit; None without.
+def kept(
+    repo: str, revision: str | None, exactly: bool = True, weights: bool = True
+) -> Path | None:
+    """The folder of a commit whose files are all in the cache; None without.
 
-    Unless exactly, any other commit will do.
+    Its name is the commit's. Unless exactly, any other commit will do; without weights, one that
+    lacks these.
     """
     snapshots = _cache(repo) / "snapshots"
     commits = [snapshots / revision] if revision else []
     if not exactly:
         commits += sorted(snapshots.glob("*"))
     for folder in commits:
-        if _is_whole(folder):
-            return folder, folder.name
+        if _is_whole(folder, weights):
+            return folder
     return None
 
 
-def find(repo: str, revision: str | None) -> Found:
+def find(repo: str, revision: str | None, weights: bool = True) -> Found:
     """Ask the hub for a commit with safetensors: the revision, else the default branch, else the
     pull request in which the hub's bot offers them.
 
+    What is found are these and the small files beside them, or without weights the latter alone.
     Raises HubError.
     """
     api, notes, pickles = huggingface_hub.HfApi(), [], False
@@ -112,9 +116,9 @@ def find(repo: str, revision: str | None) -> Found:
         except Exception as error:
             raise _explained(error, repo) from error
         files = {one.rfilename: one for one in info.siblings or []}
-        weights = _weights(files)
-        if weights and "config.json" in files:
-            names = [name for name in SMALL if name in files] + weights
+        tensors = _weights(files)
+        if tensors and "config.json" in files:
+            names = [name for name in SMALL if name in files] + (tensors if weights else [])
             made = tuple(File(name, files[name].size, _digest(files[name])) for name in names)
             if wanted != revision:
                 notes.append(f"taking {wanted or 'the default branch'} at {_short(info.sha)}")
@@ -191,10 +195,12 @@ def _weights(files: dict[str, Any]) -> list[str]:
     return [INDEX, *shards] if INDEX in files and shards else []
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_whole(folder: Path, weights: bool) -> bool:
     """Whether a folder of the cache has all that a model needs; weights are fetched last."""
     if not all((folder / name).is_file() for name in NEEDED):
         return False
+    if not weights:
+        return True
     if (folder / INDEX).is_file():
         shards = set(json.loads((folder / INDEX).read_text("utf8"))["weight_map"].values())
         return all((folder / name).is_file() for name in shards)

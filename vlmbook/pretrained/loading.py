@@ -6,7 +6,8 @@ Book: appendix/checkpoints.md.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +49,35 @@ def load(
     held is told to say, before. Raises HubError where the files can't be had, are another model, or
     would not fit on the disk or in the memory.
     """
-    if name not in CATALOGUE:
-        raise HubError(f"{name!r} is not among what can be loaded: {', '.join(CATALOGUE)}")
-    published = CATALOGUE[name]
+    published = _published(name)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     packed = _packed(published, device, four_bit)
     dtype = dtype or getattr(torch, published.dtype)
     size = int(published.parameters * (FOUR_BITS if packed else dtype.itemsize))
-    there = files.kept(name, published.revision)
-    found = None
-    if there is None:
-        there, found = _sought(published)
-    commit = there[1] if there else found.commit
+    there, found = _sought(published)
     missing = found.missing if found else 0
-    note = f" ({found.note})" if found and found.note else ""
-    say(f"{name} at {commit[:7]}{note}: {_shown(missing)} to fetch, {_shown(size)} of memory")
+    say(f"{_called(published, there, found)}: {_shown(missing)} to fetch, {_shown(size)} of memory")
     _check_memory(name, size, device)
     _check_disk(name, missing)
-    folder = there[0] if there else files.fetch(found)
-    try:
+    with _explained(name):
+        folder = there or files.fetch(found)
         return from_folder(folder, published, device, dtype, packed)
-    except (ValueError, OSError, safetensors.SafetensorError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise HubError(f"the files of {name} can't be used: {reason}") from error
+
+
+def load_processor(name: str, say: Callable[[str], None] = print) -> Processor:
+    """The processor alone, without the model: of a checkpoint only the small files are fetched.
+
+    Raises HubError as load() does.
+    """
+    published = _published(name)
+    there, found = _sought(published, weights=False)
+    missing = found.missing if found else 0
+    say(f"{_called(published, there, found)}: {_shown(missing)} to fetch, without weights")
+    _check_disk(name, missing)
+    with _explained(name):
+        folder = there or files.fetch(found)
+        theirs = configs.read(folder)
+        return _processor(folder, published, theirs, _config(published, theirs))
 
 
 def from_folder(
@@ -85,10 +92,7 @@ def from_folder(
     Raises ValueError where they are another model than our class is.
     """
     theirs = configs.read(folder)
-    if published.kind == "blip":
-        config = configs.of_blip(theirs, published.encode)
-    else:
-        config = OF[published.kind](theirs)
+    config = _config(published, theirs)
     crop = getattr(config, "crop", published.kind != "siglip")
     normalised = configs.normalisation(folder, config.size, crop)
     ours = MODULES[published.kind]
@@ -105,26 +109,64 @@ def from_folder(
     ours.load_transformers(model, _weights(folder), place)
     for name in to_pack:
         _pack(model, name, device, dtype)
+    return model.eval(), _processor(folder, published, theirs, config)
+
+
+def _published(name: str) -> Published:
+    if name not in CATALOGUE:
+        raise HubError(f"{name!r} is not among what can be loaded: {', '.join(CATALOGUE)}")
+    return CATALOGUE[name]
+
+
+def _config(published: Published, theirs: Any) -> Any:
+    if published.kind == "blip":
+        return configs.of_blip(theirs, published.encode)
+    return OF[published.kind](theirs)
+
+
+def _processor(folder: Path, published: Published, theirs: Any, config: Any) -> Processor:
     image = configs.image_token(theirs) if published.kind == "llava" else None
-    processor = Processor(folder, config.max_tokens, published.kind == "siglip", image)
-    return model.eval(), processor
+    return Processor(folder, config.max_tokens, published.kind == "siglip", image)
 
 
-def _sought(published: Published) -> tuple[tuple[Path, str] | None, files.Found | None]:
-    """Where another commit is in the cache, or what the hub has; the hub is asked first."""
+def _sought(published: Published, weights: bool = True) -> tuple[Path | None, files.Found | None]:
+    """A folder of the cache, or what the hub has: the pinned commit if it is in the cache, else
+    what the hub answers, else any commit that is in the cache.
+    """
     name, revision = published.name, published.revision
+    there = files.kept(name, revision, weights=weights)
+    if there is not None:
+        return there, None
     error: Exception = HubError(
         f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset it once"
     )
     if not constants.HF_HUB_OFFLINE:
         try:
-            return None, files.find(name, revision)
+            return None, files.find(name, revision, weights)
         except HubError as failed:
             error = failed
-    there = files.kept(name, revision, exactly=False)
+    there = files.kept(name, revision, exactly=False, weights=weights)
     if there is None:
         raise error
     return there, None
+
+
+def _called(published: Published, there: Path | None, found: files.Found | None) -> str:
+    """A repository, its commit, and what is to be said of that."""
+    if found is not None:
+        return f"{found.repo} at {found.commit[:7]}" + (f" ({found.note})" if found.note else "")
+    other = "" if there.name == published.revision else " (whatever is in the cache)"
+    return f"{published.name} at {there.name[:7]}{other}"
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Whatever is wrong with files becomes one sentence."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, KeyError, safetensors.SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"the files of {name} can't be used: {reason}") from error
 
 
 def _weights(folder: Path) -> Mapping[str, Tensor]:
