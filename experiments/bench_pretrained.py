@@ -150,7 +150,7 @@ def _replies(ours: Any, theirs: Any, pixels: Tensor, seen: Tensor) -> Iterator[C
 
 @torch.no_grad()
 def times(name: str, batch: int) -> list[dict]:
-    """Seconds of theirs over those of ours, for each task."""
+    """Seconds of ours over those of theirs, for each task."""
     rows = []
     for case in cases(name, batch):
         seconds: dict[str, list[float]] = {"ours": [], "theirs": []}

@@ -1,13 +1,13 @@
 """SigLIP: CLIP's two encoders, trained with a sigmoid for each pair in place of a softmax.
 
-Three things differ from clip.py besides the loss. The picture is pooled by a learnt query that
-attends to its tokens, not by a class token. The text encoder sees the whole text, padding included,
-and pools where the last token stands. And a bias is added to the scaled cosine, since nearly all
-pairs of a batch don't fit.
+What differs from clip.py besides the loss: the picture is pooled by a learnt query that attends to
+its tokens, not by a class token; in the text encoder all tokens see each other, padding included,
+and the last one is the pool; a picture's pool is its embedding, without a map to a shared space;
+and a bias is added to the scaled cosine, since nearly all pairs of a batch don't fit.
 
 B pictures or texts, N image tokens, T text tokens, D width, h heads, E shared space.
 
-Zhai et al. 2023. Book: clip/measured.md.
+Zhai et al. 2023. Book: clip/space.md, clip.md.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from website import device
 from website.pages import Cell, Page
 
 CELL_SECONDS, TRAIN_SECONDS, PAGE_SECONDS = 30, 120, 200
-HUB_SECONDS = 900  # a cell that loads a real checkpoint, fetching included; no part of its page's
+HUB_SECONDS = 3600  # a cell that loads a real checkpoint, fetching included; no part of its page's
 PAGE_BYTES = 2e9  # a page fits the notebook service with the least memory
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 

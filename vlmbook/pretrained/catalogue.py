@@ -28,7 +28,7 @@ class Published:
 
     @property
     def dtype(self) -> str:
-        """What it is held in where a GPU does not hold it in four bits."""
+        """The type of its weights, unless they are held in four bits."""
         return "bfloat16" if self.kind == "llava" else "float32"
 
 

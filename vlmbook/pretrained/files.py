@@ -84,7 +84,7 @@ class Found:
 def kept(
     repo: str, revision: str | None, exactly: bool = True, weights: bool = True
 ) -> Path | None:
-    """The folder of a commit whose files are all in the cache; None without.
+    """The folder of a commit whose files are all in the cache; None where they are not.
 
     Its name is the commit's. Unless exactly, any other commit will do; without weights, one that
     lacks these.

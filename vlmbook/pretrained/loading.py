@@ -45,9 +45,9 @@ def load(
 
     name is one of CATALOGUE. Left out, device is a GPU where there is one, and dtype float32, or
     bfloat16 for LLaVA. four_bit holds the language model of a LLaVA in four bits a weight, by
-    bitsandbytes; left out, wherever that is installed and there is a GPU. What will be fetched and
-    held is told to say, before. Raises HubError where the files can't be had, are another model, or
-    would not fit on the disk or in the memory.
+    bitsandbytes; left out, wherever that is installed and there is a GPU. say is told beforehand
+    what will be fetched and held. Raises HubError where the files can't be fetched, belong to
+    another model, or don't fit on the disk or in the memory.
     """
     published = _published(name)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -87,7 +87,7 @@ def from_folder(
     dtype: torch.dtype = torch.float32,
     packed: bool = False,
 ) -> tuple[nn.Module, Processor]:
-    """The same, of files that lie in a folder.
+    """The same, from files in a folder.
 
     Raises ValueError where they are another model than our class is.
     """

@@ -24,7 +24,7 @@ MARKS = {"▁": "·", "Ġ": "·"}  # how tokenizers write a space
 class Processor:
     """Text to numbers and back, as one checkpoint learnt them.
 
-    max_tokens is how many its model has places for. padded: all texts are padded to that, and the
+    max_tokens is how many tokens its model can read. padded: all texts are padded to that, and the
     padding counts as text, as SigLIP was trained. image is the id of a picture's place.
     """
 
