@@ -25,6 +25,7 @@ class Hub(ThreadingHTTPServer):
 
     cut: bytes after which a file's next connections break, one each. wrong: files that arrive with
     another byte. offers: numbers of the bot's pull requests. asked: what was fetched, in order.
+    gated: repositories whose files are refused. busy: so many questions are put off.
     """
 
     daemon_threads = True
@@ -37,6 +38,7 @@ class Hub(ThreadingHTTPServer):
         self.wrong: dict[str, int] = {}
         self.gone: set[str] = set()
         self.gated: set[str] = set()
+        self.busy = 0
         self.offers: dict[str, list[int]] = {}
         self.asked: list[str] = []
 
@@ -70,18 +72,24 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, with_body: bool) -> None:
+        if self.server.busy > 0:
+            self.server.busy -= 1
+            self._refuse(503, "Busy")
+            return
         parts = [urllib.parse.unquote(p) for p in urllib.parse.urlsplit(self.path).path.split("/")]
-        if parts[1:3] == ["api", "models"]:
+        if len(parts) < 4:
+            self._refuse(404, "")
+        elif parts[1:3] == ["api", "models"]:
             self._about("/".join(parts[3:5]), parts[5:])
+        elif parts[1] == "cdn":
+            self._content("/".join(parts[2:4]), parts[4], parts[5], with_body)
         elif parts[3] == "resolve":
             self._file("/".join(parts[1:3]), parts[4], "/".join(parts[5:]), with_body)
         else:
             self._refuse(404, "RepoNotFound")
 
     def _about(self, repo: str, rest: list[str]) -> None:
-        if repo in self.server.gated:
-            self._refuse(403, "GatedRepo")
-        elif repo not in self.server.repos:
+        if repo not in self.server.repos:
             self._refuse(404, "RepoNotFound")
         elif rest[:1] == ["discussions"]:
             offers = [_offer(n, repo) for n in self.server.offers.get(repo, [])]
@@ -99,21 +107,29 @@ class Handler(BaseHTTPRequestHandler):
         return None if folder is None else (commit, folder)
 
     def _file(self, repo: str, revision: str, name: str, with_body: bool) -> None:
+        """A small file; for weights, the way to where they are, as the hub leads to its CDN."""
         found = self._folder(repo, revision) if repo in self.server.repos else None
         if found is None:
             self._refuse(404, "RevisionNotFound" if repo in self.server.repos else "RepoNotFound")
-            return
-        commit, folder = found
-        path = folder / name
-        if not path.is_file() or name in self.server.gone:
+        elif repo in self.server.gated:
+            self._refuse(401, "GatedRepo")
+        elif not (found[1] / name).is_file() or name in self.server.gone:
             self._refuse(404, "EntryNotFound")
-            return
-        about, size = _sibling(path), path.stat().st_size
-        etag = about["lfs"]["sha256"] if "lfs" in about else about["blobId"]
+        elif "lfs" in (about := _sibling(found[1] / name)):
+            self.send_response(302)
+            headers = {"X-Repo-Commit": found[0], "X-Linked-Size": about["size"]}
+            headers |= {"X-Linked-Etag": f'"{about["lfs"]["sha256"]}"', "Content-Length": 0}
+            elsewhere = f"http://localhost:{self.server.server_port}/cdn"  # another host's name
+            self._end(headers | {"Location": f"{elsewhere}/{repo}/{found[0]}/{name}"})
+        else:
+            self._content(repo, found[0], name, with_body)
+
+    def _content(self, repo: str, commit: str, name: str, with_body: bool) -> None:
+        path = self.server.repos[repo][commit] / name
+        size, digest = path.stat().st_size, _sibling(path)["blobId"]
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.send_response(206 if start else 200)
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit, "X-Linked-Size": size}
-        headers |= {"X-Linked-Etag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{digest}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         headers |= {"Content-Length": size - start}
         if start:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
@@ -145,7 +161,8 @@ class Handler(BaseHTTPRequestHandler):
         self._end({"X-Error-Code": code, "X-Error-Message": code, "Content-Length": 0})
 
     def _end(self, headers: Mapping[str, object]) -> None:
-        for name, value in headers.items():
+        told = {"X-HF-Warning": "rate; You are sending unauthenticated requests."}
+        for name, value in {**told, **headers}.items():
             self.send_header(name, str(value))
         self.end_headers()
 
@@ -241,14 +258,14 @@ def smaller(name: str) -> dict:
     about["text_config"] |= SMALL | {"projection_dim": 32}
     about["vision_config"] |= SMALL | {"image_size": 32, "patch_size": patch, "projection_dim": 32}
     if name.startswith("google/"):
-        about["text_config"]["vocab_size"] = 400
+        about["text_config"]["vocab_size"] = 120
     if name.startswith(("openai/", "Salesforce/")):
         about |= {"projection_dim": 24, "image_text_hidden_size": 24}
     if name.startswith("llava"):
         about["text_config"] |= {
             "num_key_value_heads": 4,
             "hidden_size": 64,
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": 8192,
         }
     return about
 

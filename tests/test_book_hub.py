@@ -16,6 +16,7 @@ from huggingface_hub import constants
 
 from vlmbook import hub, pretrained, world
 from vlmbook.evaluate import battery
+from vlmbook.pretrained import loading
 from website.pages import book_pages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,11 +44,13 @@ def small_world(monkeypatch, published, small_training):
         monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setenv("VLMBOOK_HUB", "1")
+    monkeypatch.delenv("VLMBOOK_HUB_RECORD", raising=False)
+    monkeypatch.setattr(loading, "_check_memory", lambda *given: None)
     load, sample, items = pretrained.load, world.sample, battery.items
     monkeypatch.setattr(pretrained, "load", lambda name: load(name, "cpu"))
     monkeypatch.setattr(world, "sample", lambda num, *a, **k: sample(min(num, 12), *a, **k))
     monkeypatch.setattr(battery, "items", lambda skill: items(skill, "en", 20)[:10])
-    monkeypatch.setattr(hub, "_has_gpu", lambda: True)
+    monkeypatch.setattr(hub, "has_gpu", lambda: True)
 
 
 def cells(page):

@@ -47,13 +47,18 @@ def test_left_alone_nothing_is_loaded(monkeypatch):
 
 def test_auto_takes_a_gpu_and_a_hub_that_answers(monkeypatch):
     monkeypatch.setenv("VLMBOOK_HUB", "auto")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with stand_in.Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         for gpu in (False, True):
             monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
             assert wanted() is wanted(gpu) is gpu
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert not wanted(gpu=True)
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert not wanted(gpu=True)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    for nowhere in ("http://127.0.0.1:9", "no address"):
+        monkeypatch.setenv("HF_ENDPOINT", nowhere)
+        assert not wanted(gpu=True)
 
 
 def test_what_ran_is_kept_only_if_asked_and_shown_where_it_does_not_run(

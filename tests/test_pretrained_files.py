@@ -15,7 +15,7 @@ import stand_in
 import torch
 from huggingface_hub import constants
 
-from vlmbook.pretrained import CATALOGUE, HubError, load, load_processor, loading
+from vlmbook.pretrained import CATALOGUE, HubError, files, load, load_processor, loading
 
 CLIP, LLAVA = "openai/clip-vit-base-patch32", "llava-hf/llava-1.5-7b-hf"
 UNPINNED = "openai/clip-vit-base-patch16"
@@ -54,6 +54,8 @@ def hub(monkeypatch, tmp_path, small):
             monkeypatch.setattr(constants, name, str(tmp_path / "cache"), raising=False)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # before it tries again
+        # What is served is smaller than what is published.
+        monkeypatch.setattr(loading, "_check_memory", lambda *given: None)
         yield made
 
 
@@ -197,9 +199,11 @@ def test_what_is_not_there_is_said(hub, small, monkeypatch):
     hub.repos.clear()
     with pytest.raises(HubError, match=f"the hub at {hub.address} has no {LLAVA}"):
         fetched([], LLAVA)
-    hub.gated.add(LLAVA)
+    hub.gone.clear()
+    hub.repos[CLIP] = {PINNED: small / "whole"}
+    hub.gated.add(CLIP)
     with pytest.raises(HubError, match="asks for its licence to be accepted"):
-        fetched([], LLAVA)
+        fetched([])
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(HubError, match="is not in the cache, and HF_HUB_OFFLINE forbids"):
         fetched([], LLAVA)
@@ -211,6 +215,43 @@ def test_without_a_network_the_cache_will_do_or_the_reason_is_said(hub, monkeypa
         HubError, match="can't be fetched from http://127.0.0.1:9 .* is there a net"
     ):
         fetched([])
+    monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+    hub.repos[CLIP] = {stand_in.MAIN: hub.repos[CLIP][PINNED]}
+    fetched([])
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    told = []
+    fetched(told)
+    assert f"{CLIP} at fffffff (whatever is in the cache): 0 MB to fetch" in told[0]
+
+
+def test_a_hub_that_is_busy_is_asked_again(hub):
+    hub.busy = 2
+    fetched([])
+    hub.repos[LLAVA], hub.busy = hub.repos[CLIP], 100
+    with pytest.raises(HubError, match="can't be fetched from .*503"):
+        fetched([], LLAVA)
+    assert hub.busy > 50  # it gave up in time
+
+
+def test_a_checkpoint_without_words_is_fetched_again(hub):
+    fetched([])
+    for link in Path(constants.HF_HUB_CACHE).rglob("snapshots/*/*"):
+        if link.name in ("vocab.json", "merges.txt"):
+            link.resolve().unlink()
+            link.unlink()
+    hub.asked.clear()
+    fetched([])
+    assert sorted(hub.asked) == ["merges.txt", "vocab.json"]
+
+
+def test_a_checkpoint_that_lacks_a_file_is_refused_before_it_is_fetched(hub, small, tmp_path):
+    for path in (small / "whole").iterdir():
+        if path.name != "preprocessor_config.json":
+            (tmp_path / path.name).symlink_to(path)
+    hub.repos[CLIP] = {PINNED: tmp_path, stand_in.MAIN: tmp_path}
+    with pytest.raises(HubError, match="no checkpoint .b33cedf has no preprocessor_config.json"):
+        fetched([])
+    assert hub.asked == []
 
 
 def test_a_file_that_is_no_checkpoint_is_an_error_that_says_so(hub, small, tmp_path):
@@ -245,3 +286,6 @@ def test_what_is_published_is_what_the_catalogue_says(name):
     model, _ = load(name, "cpu")
     num = sum(weight.numel() for weight in model.parameters())
     assert abs(num - CATALOGUE[name].parameters) <= 1
+    there = files.kept(name, CATALOGUE[name].revision)
+    size = sum((there / one).stat().st_size for one in files.names_of_weights(there))
+    assert size == pytest.approx(CATALOGUE[name].num_bytes, rel=0.001)

@@ -105,6 +105,11 @@ class Clip(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.mean.device
+
+    @property
     def scale(self) -> Tensor:
         """The inverse temperature, at most MAX_SCALE; beyond that its gradient is 0."""
         return self.log_scale.exp().clamp(max=MAX_SCALE)

@@ -21,12 +21,13 @@ from vlmbook.layers import KeysValues, fused, fused_attention
 class Decoded(NamedTuple):
     """What a decoder makes of texts: feats (B, T, D), and how.
 
-    weights are each layer's attention, (B, h, T, P + T). memory is what a later call needs to go
+    weights are each layer's attention, (B, h, T, P + T), or None inside layers.without_weights().
+    memory is what a later call needs to go
     on with the same texts: keys and values (B, g, P + T, d) of each layer.
     """
 
     feats: Tensor
-    weights: tuple[Tensor, ...]
+    weights: tuple[Tensor | None, ...]
     memory: tuple[KeysValues, ...]
 
 

@@ -22,12 +22,12 @@ class Encoded(NamedTuple):
     """What an encoder makes of a batch, with the steps on the way.
 
     pooled (B, D), feats (B, T or N + 1, D) after the last block, and the attention weights of each
-    block, (B, h, T, T) or (B, h, N + 1, N + 1).
+    block, (B, h, T, T) or (B, h, N + 1, N + 1); None for each inside layers.without_weights().
     """
 
     pooled: Tensor
     feats: Tensor
-    weights: tuple[Tensor, ...]
+    weights: tuple[Tensor | None, ...]
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:

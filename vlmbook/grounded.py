@@ -30,12 +30,13 @@ class Read(NamedTuple):
     """What the transformer makes of texts: feats (B, T, D), and how.
 
     weights are each layer's attention to the text, (B, h, T, T), and looks that to the context,
-    (B, h, T, K), none without. memory is what a later call needs to go on with the same texts.
+    (B, h, T, K), none without; inside layers.without_weights() each is None. memory is what a later
+    call needs to go on with the same texts.
     """
 
     feats: Tensor
-    weights: tuple[Tensor, ...]
-    looks: tuple[Tensor, ...]
+    weights: tuple[Tensor | None, ...]
+    looks: tuple[Tensor | None, ...]
     memory: tuple[Memory, ...]
 
 

@@ -15,8 +15,8 @@ import importlib.metadata
 import io
 import json
 import os
-import socket
-import urllib.parse
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,19 @@ def wanted(gpu: bool | None = None) -> bool:
         raise ValueError(f"{SETTING} is {setting!r}; set it to one of {', '.join(CHOICES)}")
     if setting != "auto":
         return setting == "1"
-    return (_has_gpu() if gpu is None else gpu) and _answers()
+    return (has_gpu() if gpu is None else gpu) and _answers()
+
+
+def recording() -> bool:
+    """Whether what comes out is kept."""
+    return os.environ.get(RECORD) == "1"
+
+
+def has_gpu() -> bool:
+    """Whether torch can use one."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 class Section:
@@ -80,19 +92,19 @@ class Section:
         return (self.found or {}).items()
 
     def run(
-        self, ask: Callable[[], dict[str, Any]], folder: Path = RECORDS, gpu: bool = False
+        self, ask: Callable[[], dict[str, Any]], folder: Path | None = None, gpu: bool = False
     ) -> Section:
         """Run ask() where pages load checkpoints, or read its record; say which.
 
         gpu: it needs one, and does not run without. A checkpoint that can't be had is no error: the
         reason is said.
         """
-        path, why = folder / f"{self.name}.json", f"{SETTING} is {_setting()}"
+        path, why = (folder or RECORDS) / f"{self.name}.json", f"{SETTING} is {_setting()}"
         if wanted():
-            why = "it needs a GPU" if gpu and not _has_gpu() else self._run(ask)
+            why = "it needs a GPU" if gpu and not has_gpu() else self._run(ask)
         if self.found is not None:
             print(f"ran here, on {self.about['device']}")
-            if os.environ.get(RECORD) == "1":
+            if recording():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 text = json.dumps({**self.about, "found": self.found}, ensure_ascii=False, indent=1)
                 path.write_text(text + "\n", "utf8")
@@ -108,8 +120,10 @@ class Section:
 
     def _run(self, ask: Callable[[], dict[str, Any]]) -> str:
         """Ask, and note what was loaded; why nothing came out, if nothing did."""
-        from vlmbook import checkpoint, pretrained
-
+        try:
+            from vlmbook import checkpoint, pretrained
+        except ImportError as error:
+            return str(error)
         said = io.StringIO()  # load() says what it loads
         try:
             with contextlib.redirect_stdout(said):
@@ -117,6 +131,7 @@ class Section:
         except pretrained.HubError as error:
             return str(error)
         self.found, self.about = found, checkpoint.provenance([0])
+        self.about["command"] = f"{SETTING}=1 {RECORD}=1 make book"
         self.about["transformers"] = importlib.metadata.version("transformers")
         self.about["loaded"] = said.getvalue().splitlines()
         return ""
@@ -173,18 +188,16 @@ def _setting() -> str:
     return os.environ.get(SETTING) or "0"
 
 
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def _answers() -> bool:
-    """Whether the hub takes a connection."""
-    address = urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
-    port = address.port or (443 if address.scheme == "https" else 80)
+    """Whether the hub answers, whatever it says."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return False
+    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     try:
-        with socket.create_connection((address.hostname, port), timeout=5):
+        request = urllib.request.Request(address, method="HEAD")
+        with urllib.request.urlopen(request, timeout=5):
             return True
-    except OSError:
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
         return False

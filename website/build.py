@@ -22,11 +22,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vlmbook import hub
 from website import check, device, execute, notebooks, repository, tidy
 from website.pages import PageError, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("GITHUB_REPOSITORY", "GITHUB_SERVER_URL", "BOOK_URL", "CUDA_VISIBLE_DEVICES")
+SETTINGS += (hub.SETTING, hub.RECORD)
 
 
 class BuildFailed(Exception):
@@ -117,6 +119,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="pages to run at a time")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # kernels end with us
+    try:  # once for the whole build, whose pages run in processes of their own
+        os.environ[hub.SETTING] = "1" if hub.wanted(device.device_class() == "cuda") else "0"
+    except ValueError as error:
+        parser.error(str(error))
     (ROOT / "_build").mkdir(exist_ok=True)
     lock = FileLock(ROOT / "_build" / ".lock")
     try:

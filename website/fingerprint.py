@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlmbook import hub
 from website import device, imports, locked
 from website.pages import Page, PageError
 
@@ -71,7 +72,7 @@ def inputs(page: Page, requirements: str) -> dict:
         "alone": page.alone,
         "executor": EXECUTOR,
     }
-    return found | ({"hub": True} if page.at_hub else {})
+    return found | ({"hub": hub.recording()} if page.at_hub else {})
 
 
 def key(page: Page, requirements: str) -> str:

@@ -79,7 +79,7 @@ def of_clip(model: Clip, pixels: Tensor, ids: Tensor, mask: Tensor) -> Target:
     num_image, num_text = len(model.image.place), ids.shape[1]
     image = torch.arange(num_image)
     text = num_image + torch.arange(num_text)
-    ends = (ids == model.text.end).int().argmax(1)
+    ends = (ids == model.text.end).int().argmax(1).cpu()
     rows = torch.zeros(len(ids), num_image + num_text, dtype=torch.bool)
     rows[:, 0] = True
     rows[torch.arange(len(ids)), num_image + ends] = True
@@ -169,8 +169,8 @@ def of_answer(
     lookers = rows.clone()
     told = answer != PAD
     told[:, 0] = False
-    rows[:, said] = told
-    lookers[:, text] = mask
+    rows[:, said] = told.cpu()
+    lookers[:, text] = mask.cpu()
 
     def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         left = shown(mask, erased)
@@ -201,11 +201,11 @@ def of_llava(
     image = torch.arange(len(model.image.place))
     patches = image if model.config.keep_class else image[1:]
     places = len(image) + torch.arange(ids.shape[1])
-    places[pictured[0]] = patches
+    places[pictured[0].cpu()] = patches
     told = told & ~pictured
     told[:, 0] = False
     rows = torch.zeros(len(ids), len(image) + ids.shape[1], dtype=torch.bool)
-    rows[:, places[:-1]] |= told[:, 1:]
+    rows[:, places[:-1]] |= told[:, 1:].cpu()
 
     def see(pixels: Tensor) -> Encoded:
         return model.image(model.prepare(pixels), model.config.layer)
@@ -213,7 +213,7 @@ def of_llava(
     def read(seen: Encoded, erased: Tensor | None) -> tuple[Tensor, list[Layer]]:
         feats = model.projector(seen.feats[:, -len(patches) :])
         out = model.read(ids, feats, shown(mask, erased))
-        log_p = model.text.next_logits(out.feats[:, :-1]).log_softmax(-1)
+        log_p = model.text.next_logits(out.feats[:, :-1]).float().log_softmax(-1)
         score = (log_p.gather(2, ids[:, 1:, None])[..., 0] * told[:, 1:]).sum(1)
         layers = [Layer(w, image, image) for w in seen.weights]
         return score, layers + [Layer(w, places, places) for w in out.weights]
@@ -240,7 +240,9 @@ def word_mask(word: Word | None, mask: Tensor) -> Tensor:
     longest = int(mask.sum(1).min())
     if not 0 <= int(word) < longest:
         raise ValueError(f"token {int(word)} is not in these texts; choose from 0 to {longest - 1}")
-    return torch.zeros_like(mask).index_fill(1, torch.tensor([int(word)]), True)
+    return torch.zeros_like(mask).index_fill(
+        1, mask.new_tensor([int(word)], dtype=torch.long), True
+    )
 
 
 def find(tokenizer: Tokenizer, ids: Tensor, words: str | Sequence[str]) -> Tensor:
@@ -277,7 +279,7 @@ def _needs_language(model: Blip) -> None:
 
 def _log_p(model: Blip, dictated: Read, ids: Tensor, told: Tensor) -> Tensor:
     """log p (B,) of those tokens of texts (B, T) that told (B, T) marks."""
-    log_p = model.decoder.next_logits(dictated.feats).log_softmax(-1)
+    log_p = model.decoder.next_logits(dictated.feats).float().log_softmax(-1)
     return (log_p.gather(2, ids[..., None])[..., 0] * told).sum(1)
 
 

@@ -33,7 +33,8 @@ def of_transformers(
     CLIPModel: the cosine. BlipForImageTextRetrieval: the log odds that the text fits, and a word is
     whose look is drawn. BlipForConditionalGeneration and LlavaForConditionalGeneration: log p of a
     word, given what comes before it. BlipForQuestionAnswering: log p of an answer (B, A), tokens
-    that begin with what the decoder begins with. The model is put into its eager attention.
+    that begin with what the decoder begins with. The model is put into its eager attention,
+    and keeps the weights, from then on.
     """
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
     make = KINDS.get(type(model).__name__)

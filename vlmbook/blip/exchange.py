@@ -96,7 +96,7 @@ def load_transformers(
             " for matching beside a decoder; build the model with tied=False and matches=False"
         )
     for copy, name in TIED.items():
-        if copy in state and not torch.equal(state[copy], state[name]):
+        if copy in state and name in state and not torch.equal(state[copy], state[name]):
             raise ValueError(f"{copy} is not {name} again, as in BLIP; tie them first")
     names, kept = _names(model, task), _fused(model)
     given = {

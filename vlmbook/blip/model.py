@@ -248,7 +248,8 @@ class Blip(nn.Module):
         feats, prompt = self.see(pixels).feats, self.prompt(language, 1)
         made = self.write(prompt, feats).ids
         read = self.decoder(torch.cat([prompt, made[:, :-1]], 1), "decode", context=feats)
-        likely = self.decoder.next_logits(read.feats[0, 1:]).softmax(1).topk(most)
+        last = read.feats[0, prompt.shape[1] - 1 :]  # from the end of the prompt on
+        likely = self.decoder.next_logits(last).softmax(1).topk(most)
 
         def piece(token: Tensor) -> str:
             return tokenizer.piece(int(token)).strip("·")

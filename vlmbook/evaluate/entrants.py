@@ -28,7 +28,7 @@ from vlmbook.tokenizer import Tokenizer
 from vlmbook.world.questions import answer_text
 from vlmbook.world.vocabulary import ATTRIBUTES
 
-AT_ONCE = 200  # pictures, or pairs of a picture and a text, in one call
+AT_ONCE = 200  # pictures, or pairs of a picture and a text, in one call; less for large models
 RERANKED = 16  # of those that a quick head finds, so many are put in order by a slow one
 DESCRIBE = {"en": "Describe the picture.", "ko": "그림을 설명해 주세요."}
 
@@ -52,6 +52,7 @@ class Entrant:
     shipped: str = ""  # the checkpoint that they are of
     model: nn.Module | None = None
     size: int = 64  # of the pictures that it is shown, in pixels
+    at_once: int = AT_ONCE
 
     def show(self, items: Sequence[Item]) -> Any:
         """What it is shown of items: pixels (P, 3, H, W)."""
@@ -88,7 +89,6 @@ class Entrant:
             return "find"
         return "describe" if first.way == "describe" and self._has("describe") else None
 
-    @without_weights()
     def predict(self, items: Sequence[Item], all_items: Sequence[Item] = ()) -> list[Prediction]:
         """What it says to items of one skill and language; nothing, if it can't be asked them.
 
@@ -103,7 +103,7 @@ class Entrant:
     def _by_answer(self, items: Sequence[Item], _: Sequence[Item]) -> list[Prediction]:
         said = [
             text
-            for part in _parts(items)
+            for part in _parts(items, self.at_once)
             for text in self.answer(self.show(part), [i.question for i in part], _language(part))
         ]
         right = exact_match(said, [item.answer for item in items])
@@ -111,14 +111,18 @@ class Entrant:
 
     def _by_fit(self, items: Sequence[Item], _: Sequence[Item]) -> list[Prediction]:
         found = []
-        for part in _parts(items):
+        for part in _parts(items, self.at_once):
             seen = self.see(self.show(part))
             rows = [n for n, item in enumerate(part) for _ in item.texts]
             texts = [text for item in part for text in item.texts]
             scores = torch.cat(
                 [
-                    self.fit(seen[rows[n : n + AT_ONCE]], texts[n : n + AT_ONCE], _language(part))
-                    for n in range(0, len(rows), AT_ONCE)
+                    self.fit(
+                        seen[rows[n : n + self.at_once]],
+                        texts[n : n + self.at_once],
+                        _language(part),
+                    )
+                    for n in range(0, len(rows), self.at_once)
                 ]
             )
             found += zip(part, scores.cpu().split([len(item.texts) for item in part]), strict=True)
@@ -134,7 +138,7 @@ class Entrant:
 
     def _by_find(self, items: Sequence[Item], all_items: Sequence[Item]) -> list[Prediction]:
         texts = [item.texts[0] for item in all_items]
-        seen = torch.cat([self.see(self.show(part)) for part in _parts(all_items)])
+        seen = torch.cat([self.see(self.show(part)) for part in _parts(all_items, self.at_once)])
         by_text, by_picture = self.find(seen, texts, _language(items))
         scores = (by_picture if items[0].way == "find text" else by_text).cpu()
         ranks = retrieval.ranks(scores)
@@ -147,7 +151,7 @@ class Entrant:
     def _by_describe(self, items: Sequence[Item], _: Sequence[Item]) -> list[Prediction]:
         said = [
             text
-            for part in _parts(items)
+            for part in _parts(items, self.at_once)
             for text in self.describe(self.show(part), _language(part))
         ]
         graded = scene_graph(said, [item.scene for item in items], _language(items))
@@ -192,6 +196,7 @@ class BlipHead(Entrant):
         self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
+    @without_weights()
     def see(self, pixels: Tensor) -> Tensor:
         """(P, N + 1, D)."""
         return self.model.see(pixels).feats
@@ -235,17 +240,24 @@ class BlipWriter(Entrant):
 
 
 class Llava(Entrant):
-    """A LLaVA: answers, describes, and says how likely it finds a text as a description."""
+    """A LLaVA: answers, describes, and says how likely it finds a text as a description.
+
+    suffix is put after each question, for one that else answers at length.
+    """
+
+    suffix: str = ""
 
     def __init__(self, name: str = "llava-mini", loaded: Loaded | None = None) -> None:
         self.name = self.shipped = name
         self.model, self.words = loaded or checkpoint.load(name)
         self.weights = checkpoint.fingerprint(self.model)
 
+    @without_weights()
     def see(self, pixels: Tensor) -> Tensor:
         """(P, N, D)."""
         return self.model.see(pixels)
 
+    @without_weights()
     def fit(self, seen: Tensor, texts: Sequence[str], language: str) -> Tensor:
         """log p(text | picture, a request for a description)."""
         asked = {"role": "user", "content": [{"type": "image"}, _said(DESCRIBE[language])]}
@@ -257,13 +269,16 @@ class Llava(Entrant):
             nn.utils.rnn.pad_sequence([s[k] for s in said], batch_first=True).to(self.model.device)
             for k in (0, 1)
         )
-        logits = self.model.text.next_logits(self.model.read(ids, seen).feats[:, :-1])
-        each = logits.log_softmax(2).gather(2, ids[:, 1:, None])[..., 0]
-        return (each * told[:, 1:]).sum(1)
+        feats, told = self.model.read(ids, seen).feats[:, :-1], told[:, 1:]
+        logits = self.model.text.next_logits(feats[told]).float()  # (n, V), of what is said alone
+        each = logits.log_softmax(1).gather(1, ids[:, 1:][told][:, None])[:, 0]
+        row = torch.arange(len(ids), device=each.device)[:, None].expand_as(told)[told]
+        return torch.zeros(len(ids), device=each.device).index_add(0, row, each)
 
     def answer(self, pixels: Tensor, questions: Sequence[str], language: str) -> list[str]:
         """One reply to each question."""
-        return [a.text for a in self.model.answer(pixels, questions, self.words)]
+        asked = [question + self.suffix for question in questions]
+        return [a.text for a in self.model.answer(pixels, asked, self.words)]
 
     def describe(self, pixels: Tensor, language: str) -> list[str]:
         """One reply to each request."""
@@ -414,8 +429,8 @@ def _language(items: Sequence[Item]) -> str:
     return items[0].language
 
 
-def _parts(items: Sequence[Item]) -> list[Sequence[Item]]:
-    return [items[n : n + AT_ONCE] for n in range(0, len(items), AT_ONCE)]
+def _parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[n : n + size] for n in range(0, len(items), size)]
 
 
 def _predictions(

@@ -37,8 +37,10 @@ def read(folder: Path) -> Any:
 
 def of_clip(theirs: Any) -> clip.Config:
     """Sizes of a CLIPConfig."""
+    _need("model_type", {theirs.model_type}, {"clip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps", {image.layer_norm_eps, text.layer_norm_eps}, {1e-5})
+    _need("hidden_act", {image.hidden_act}, set(ACTIVATIONS), among=True)
     _need("hidden_act", {image.hidden_act}, {text.hidden_act})
     end = text.vocab_size - 1 if text.eos_token_id == LEGACY_END else text.eos_token_id
     return clip.Config(
@@ -62,8 +64,10 @@ def of_clip(theirs: Any) -> clip.Config:
 
 def of_siglip(theirs: Any) -> siglip.Config:
     """Sizes of a SiglipConfig, whose encoders have the same."""
+    _need("model_type", {theirs.model_type}, {"siglip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps", {image.layer_norm_eps, text.layer_norm_eps}, {siglip.EPSILON})
+    _need("hidden_act", {image.hidden_act}, set(ACTIVATIONS), among=True)
     for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "hidden_act"):
         _need(name, {getattr(image, name)}, {getattr(text, name)})
     return siglip.Config(
@@ -84,6 +88,7 @@ def of_blip(theirs: Any, encode: int | None = None) -> blip.Config:
 
     encode is the token that is put in place of the first one of a text read with a picture.
     """
+    _need("model_type", {theirs.model_type}, {"blip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps of pictures", {image.layer_norm_eps}, {1e-5})
     _need("layer_norm_eps of texts", {text.layer_norm_eps}, {1e-12})
@@ -116,7 +121,9 @@ def of_blip(theirs: Any, encode: int | None = None) -> blip.Config:
 
 def of_llava(theirs: Any) -> llava.Config:
     """Sizes of a LlavaConfig with CLIP's eye and a Llama."""
+    _need("model_type", {theirs.model_type}, {"llava"})
     image, text = theirs.vision_config, theirs.text_config
+    _need("hidden_act of pictures", {image.hidden_act}, set(ACTIVATIONS), among=True)
     _need("model_type of texts", {text.model_type}, {"llama"})
     _need("hidden_act of texts", {text.hidden_act}, {"silu"})
     _need("layer_norm_eps of pictures", {image.layer_norm_eps}, {1e-5})
@@ -151,7 +158,7 @@ def of_llava(theirs: Any) -> llava.Config:
         tied=bool(theirs.tie_word_embeddings),
         image=image_token(theirs),
         end=text.eos_token_id,
-        pad=_first(theirs.pad_token_id, text.pad_token_id),
+        pad=_first(getattr(theirs, "pad_token_id", None), text.pad_token_id),
     )
 
 
@@ -198,7 +205,10 @@ def _whole(hidden: int, width: int) -> int:
 
 
 def _first(*values: Any) -> Any:
-    return next(value for value in values if value is not None)
+    found = [value for value in values if value is not None]
+    if not found:
+        raise ValueError("config.json names no id for padding or for a picture's place")
+    return found[0]
 
 
 def _need(name: str, found: set, wanted: set, among: bool = False) -> None:

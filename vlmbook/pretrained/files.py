@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ SMALL = (
 )
 NEEDED = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
 BOT = "SFconvertbot"  # the hub's, which offers safetensors where there is a pickle
-ATTEMPTS = 4
+# Any of these holds the words.
+WORDS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+ATTEMPTS, PAUSE = 4, 2.0  # seconds
 
 
 class HubError(RuntimeError):
@@ -86,13 +89,13 @@ def kept(
 ) -> Path | None:
     """The folder of a commit whose files are all in the cache; None where they are not.
 
-    Its name is the commit's. Unless exactly, any other commit will do; without weights, one that
-    lacks these.
+    Its name is the commit's. Unless exactly, or where no revision is known, any other commit will
+    do, the latest first; without weights, one that lacks these.
     """
     snapshots = _cache(repo) / "snapshots"
     commits = [snapshots / revision] if revision else []
-    if not exactly:
-        commits += sorted(snapshots.glob("*"))
+    if not exactly or not revision:
+        commits += sorted(snapshots.glob("*"), key=lambda one: -one.stat().st_mtime)
     for folder in commits:
         if _is_whole(folder, weights):
             return folder
@@ -108,29 +111,46 @@ def find(repo: str, revision: str | None, weights: bool = True) -> Found:
     """
     api, notes, pickles = huggingface_hub.HfApi(), [], False
     for wanted in _revisions(api, repo, revision):
-        try:
-            info = api.model_info(repo, revision=wanted, files_metadata=True, timeout=30)
-        except RevisionNotFoundError:
+        info = _asked(api, repo, wanted)
+        if info is None:
             notes.append(f"revision {_short(wanted)} is not there any more")
             continue
-        except Exception as error:
-            raise _explained(error, repo) from error
         files = {one.rfilename: one for one in info.siblings or []}
         tensors = _weights(files)
-        if tensors and "config.json" in files:
+        lacks = [name for name in NEEDED if name not in files]
+        if tensors and not lacks:
             names = [name for name in SMALL if name in files] + (tensors if weights else [])
             made = tuple(File(name, files[name].size, _digest(files[name])) for name in names)
             if wanted != revision:
                 notes.append(f"taking {wanted or 'the default branch'} at {_short(info.sha)}")
             return Found(repo, info.sha, made, ", ".join(notes))
         pickles = pickles or bool(fnmatch.filter(files, PICKLES))
-        notes.append(f"{_short(wanted) if wanted else 'the default branch'} has no safetensors")
+        where = _short(wanted) if wanted else "the default branch"
+        notes.append(f"{where} has no {'safetensors' if not tensors else lacks[0]}")
     if pickles:
         raise HubError(
             f"{repo} has its weights as a pickle alone, which can run code when it is opened, so it"
             " is not: convert it with https://huggingface.co/spaces/safetensors/convert"
         )
     raise HubError(f"{repo} holds no checkpoint ({', '.join(notes)}); is its name right?")
+
+
+def _asked(api: huggingface_hub.HfApi, repo: str, revision: str | None) -> Any:
+    """What the hub says of a repository, None where it has no such revision; asked again if it
+    does not answer.
+    """
+    problem = None
+    for _ in range(ATTEMPTS):
+        try:
+            return api.model_info(repo, revision=revision, files_metadata=True, timeout=30)
+        except RevisionNotFoundError:
+            return None
+        except Exception as error:  # of whichever library huggingface_hub speaks HTTP with
+            problem = error
+            if _is_final(error):
+                break
+            time.sleep(PAUSE)
+    raise _explained(problem, repo) from problem
 
 
 def fetch(found: Found) -> Path:
@@ -156,8 +176,9 @@ def _whole(found: Found, file: File) -> Path:
             )
         except Exception as error:  # of whichever library huggingface_hub speaks HTTP with
             problem = error
-            if _is_gone(error) or "No space left" in str(error):
+            if _is_final(error):
                 break
+            time.sleep(PAUSE)
             continue
         if not fresh or _digest_of(path, file) == file.digest:
             return path
@@ -166,10 +187,12 @@ def _whole(found: Found, file: File) -> Path:
             " removed: try again, and if that does not help, tell those who run"
             f" {constants.ENDPOINT}"
         )
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-    for part in blob.parent.glob(f"{file.digest}*.incomplete"):
-        part.unlink()
+        held = path.resolve()  # behind the link of the snapshot
+        path.unlink()
+        if held.is_relative_to(_cache(found.repo).resolve()):  # and not shared with others
+            held.unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
+    blob.with_name(f"{file.digest}.incomplete").unlink(missing_ok=True)  # kept by version 0
     raise _explained(problem, found.repo, file.name) from problem
 
 
@@ -179,11 +202,11 @@ def _revisions(api: huggingface_hub.HfApi, repo: str, revision: str | None) -> I
         yield revision
     yield None
     try:
-        offers = list(api.get_repo_discussions(repo))
+        offers = list(api.get_repo_discussions(repo, author=BOT, discussion_type="pull_request"))
     except Exception:  # a hub without discussions has no offers
         return
     for one in offers:
-        if one.is_pull_request and one.author == BOT and "safetensors" in one.title:
+        if "safetensors" in one.title:
             yield f"refs/pr/{one.num}"
 
 
@@ -199,12 +222,20 @@ def _is_whole(folder: Path, weights: bool) -> bool:
     """Whether a folder of the cache has all that a model needs; weights are fetched last."""
     if not all((folder / name).is_file() for name in NEEDED):
         return False
+    if not any((folder / name).is_file() for name in WORDS):
+        return False
     if not weights:
         return True
-    if (folder / INDEX).is_file():
-        shards = set(json.loads((folder / INDEX).read_text("utf8"))["weight_map"].values())
-        return all((folder / name).is_file() for name in shards)
-    return (folder / WHOLE).is_file()
+    return all((folder / name).is_file() for name in names_of_weights(folder))
+
+
+def names_of_weights(folder: Path) -> list[str]:
+    """The files that a folder's weights are in, as its index says if it has one."""
+    try:
+        about = json.loads((folder / INDEX).read_text("utf8"))
+        return sorted(set(about["weight_map"].values()))
+    except (OSError, ValueError, KeyError):
+        return [WHOLE]
 
 
 def _cache(repo: str) -> Path:
@@ -230,6 +261,12 @@ def _hashed(opened: Any, digest: Any) -> str:
     while part := opened.read(1 << 22):
         digest.update(part)
     return digest.hexdigest()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again won't change it."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status in (401, 403, 404) or _is_gone(error) or "No space left" in str(error)
 
 
 def _is_gone(error: Exception) -> bool:

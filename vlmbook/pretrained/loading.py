@@ -5,6 +5,7 @@ Book: appendix/checkpoints.md.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,8 +52,9 @@ def load(
     """
     published = _published(name)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    _check_device(device)
     packed = _packed(published, device, four_bit)
-    dtype = dtype or getattr(torch, published.dtype)
+    dtype = dtype or _dtype(published, device)
     size = int(published.parameters * (FOUR_BITS if packed else dtype.itemsize))
     there, found = _sought(published)
     missing = found.missing if found else 0
@@ -164,19 +166,19 @@ def _explained(name: str) -> Iterator[None]:
     """Whatever is wrong with files becomes one sentence."""
     try:
         yield
-    except (ValueError, OSError, ImportError, KeyError, safetensors.SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise HubError(f"the files of {name} can't be used: {reason}") from error
+    except HubError:
+        raise
+    except Exception as error:  # the libraries that read files have kinds of their own
+        reason = " ".join(str(error).split())[:300]
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise HubError(f"the files of {name} can't be used: {kind}{reason}") from error
 
 
 def _weights(folder: Path) -> Mapping[str, Tensor]:
     """All weights of a folder, mapped into memory and read when they are used."""
-    paths = [folder / files.WHOLE]
-    if not paths[0].is_file():
-        paths = sorted(folder.glob(files.SHARDS))
     found: dict[str, Tensor] = {}
-    for path in paths:
-        found |= safetensors.torch.load_file(path)
+    for name in files.names_of_weights(folder):
+        found |= safetensors.torch.load_file(folder / name)
     return found
 
 
@@ -203,19 +205,32 @@ def _pack(model: nn.Module, name: str, device: torch.device, dtype: torch.dtype)
 
     holder, _, leaf = name.rpartition(".")
     old = model.get_submodule(name)
-    new = bitsandbytes.nn.Linear4bit(
-        old.in_features, old.out_features, bias=False, compute_dtype=dtype, quant_type="nf4"
-    )
+    how = {"bias": False, "compute_dtype": dtype, "quant_type": "nf4", "device": "meta"}
+    new = bitsandbytes.nn.Linear4bit(old.in_features, old.out_features, **how)
     weight = old.weight.data.to(dtype, copy=True)
     new.weight = bitsandbytes.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
     setattr(model.get_submodule(holder), leaf, new.to(device))
 
 
+def _dtype(published: Published, device: torch.device) -> torch.dtype:
+    """That of the catalogue; where a GPU is too old for bfloat16, float16."""
+    dtype = getattr(torch, published.dtype)
+    old = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] < 8
+    return torch.float16 if dtype == torch.bfloat16 and old else dtype
+
+
+def _check_device(device: torch.device) -> None:
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise HubError("torch finds no GPU here, so device 'cuda' can't be used; leave it out")
+
+
 def _check_memory(name: str, size: int, device: torch.device) -> None:
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()  # what torch has kept of former models is free, too
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = psutil.virtual_memory().available
+        free = min(psutil.virtual_memory().available, _left_to_the_container())
     if free < ROOM * size:
         raise HubError(
             f"{name} needs {_shown(int(ROOM * size))} of memory on {device}, and"
@@ -224,9 +239,19 @@ def _check_memory(name: str, size: int, device: torch.device) -> None:
         )
 
 
+def _left_to_the_container() -> float:
+    """Bytes that a container on Linux may still take; without a limit, no end of them."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most = int((group / "memory.max").read_text("utf8"))
+        return most - int((group / "memory.current").read_text("utf8"))
+    except (OSError, ValueError):
+        return float("inf")
+
+
 def _check_disk(name: str, missing: int) -> None:
     place = Path(constants.HF_HUB_CACHE)
-    while not place.is_dir():
+    while not place.is_dir() and place != place.parent:
         place = place.parent
     free = psutil.disk_usage(str(place)).free
     if free < missing:
