@@ -15,6 +15,7 @@ import pytest
 from sphinx.pycode import ModuleAnalyzer
 
 from website import check, device, execute, fingerprint, kernel
+from website.build import site_digest
 from website.pages import Page, PageError
 from website.store import Store
 
@@ -433,3 +434,12 @@ def test_check_finds_what_is_wrong(tmp_path):
     found = "\n".join(check.problems(tmp_path))
     for part in ("https://cdn.example/x.js", "//fonts.example/f.css", "alt text", "b.html", "#no"):
         assert part in found, part
+
+
+def test_the_site_is_made_again_where_checkpoints_are_wanted(monkeypatch):
+    found = {}
+    for setting in ("0", "1", "0"):
+        monkeypatch.setenv("VLMBOOK_HUB", setting)
+        digest = site_digest(ROOT)
+        assert found.setdefault(setting, digest) == digest
+    assert found["0"] != found["1"]
