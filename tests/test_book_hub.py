@@ -48,8 +48,8 @@ def small_world(monkeypatch, published, small_training):
     monkeypatch.setattr(loading, "_check_memory", lambda *given: None)
     load, sample, items = pretrained.load, world.sample, battery.items
     monkeypatch.setattr(pretrained, "load", lambda name: load(name, "cpu"))
-    monkeypatch.setattr(world, "sample", lambda num, *a, **k: sample(min(num, 12), *a, **k))
-    monkeypatch.setattr(battery, "items", lambda skill: items(skill, "en", 20)[:10])
+    monkeypatch.setattr(world, "sample", lambda num, *a, **k: sample(min(num, 6), *a, **k))
+    monkeypatch.setattr(battery, "items", lambda skill: items(skill, "en", 20)[:5])
     monkeypatch.setattr(hub, "has_gpu", lambda: True)
 
 
