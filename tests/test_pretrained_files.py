@@ -15,6 +15,7 @@ import stand_in
 import torch
 from huggingface_hub import constants
 
+from vlmbook.hub import photographs
 from vlmbook.pretrained import CATALOGUE, HubError, files, load, load_processor, loading
 
 CLIP, LLAVA = "openai/clip-vit-base-patch32", "llava-hf/llava-1.5-7b-hf"
@@ -280,12 +281,31 @@ def test_the_hubs_own_switches_lead_the_way(hub, tmp_path):
     assert list((tmp_path / "home").rglob(f"snapshots/{PINNED}/{WEIGHTS}"))
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_the_published_size_is_fetched_and_loaded(hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000_000)
+    repositories.make(tmp_path / "large", CLIP, full=True)
+    hub.repos[CLIP] = {PINNED: tmp_path / "large"}
+    hub.cut[WEIGHTS] = [200_000_000]
+    told = []
+    model = fetched(told)
+    assert sum(weight.numel() for weight in model.parameters()) == CATALOGUE[CLIP].parameters
+    size = (tmp_path / "large" / WEIGHTS).stat().st_size
+    assert size == pytest.approx(CATALOGUE[CLIP].num_bytes, rel=0.001)
+    assert any(name.startswith(f"{WEIGHTS}[") for name in hub.asked)  # taken up where it was cut
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("name", [one for one in CATALOGUE if one != LLAVA])
 def test_what_is_published_is_what_the_catalogue_says(name):
-    model, _ = load(name, "cpu")
+    model, processor = load(name, "cpu")
     num = sum(weight.numel() for weight in model.parameters())
     assert abs(num - CATALOGUE[name].parameters) <= 1
     there = files.kept(name, CATALOGUE[name].revision)
     size = sum((there / one).stat().st_size for one in files.names_of_weights(there))
     assert size == pytest.approx(CATALOGUE[name].num_bytes, rel=0.001)
+    if CATALOGUE[name].kind in ("clip", "siglip"):
+        shown = photographs()
+        text_emb = model.encode_text(*processor.batch([f"a photo of {of}" for of in shown]))
+        for n, pixels in enumerate(shown.values()):
+            assert (model.encode_image(pixels) @ text_emb.T).argmax() == n

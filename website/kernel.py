@@ -48,6 +48,7 @@ def environment(root: Path, threads: int, scratch: str) -> dict[str, str]:
         "TQDM_DISABLE": "1",
         "IPYTHONDIR": scratch,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # no widgets, since no progress bars
         "HF_HUB_VERBOSITY": "error",
         "TRANSFORMERS_VERBOSITY": "error",
         "VLMBOOK_BUILDING": "1",
