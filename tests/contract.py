@@ -2,9 +2,10 @@
 
     python tests/contract.py [lowest] [newest]
 
-The lowest are those that pyproject.toml admits, of transformers, tokenizers and huggingface_hub.
-Both sets are installed beside the environment, in _build/contract, and come before it; all else is
-what requirements.txt pins.
+The lowest are those that pyproject.toml admits, of transformers and what goes with it. Both sets
+are installed beside the environment, in _build/contract, and come before it; all else is what
+requirements.txt pins. bitsandbytes is tested here alone: where it is installed, other libraries
+load it, and it writes warnings into pages.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("transformers", "tokenizers", "huggingface_hub")
+PACKAGES = ("transformers", "tokenizers", "huggingface_hub", "bitsandbytes")
 TESTS = ("clip", "siglip", "blip", "llava", "attribution", "tokenizer", "pretrained")
 TESTS += ("pretrained_files",)
 
