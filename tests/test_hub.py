@@ -122,6 +122,7 @@ def test_scenes_and_texts_are_embedded_in_parts():
     scenes, texts = world.sample(3, "tiny") * 40, ["a" * n for n in range(130)]
     image, text = embed(Halves(), Halves(), scenes, texts, 16)
     assert image.shape == (120, 3) and text[:, 0].tolist() == list(range(130))
+    assert [len(of) for of in embed(Halves(), Halves(), [], ["a"])] == [0, 1]
     torch.testing.assert_close(image[3:6], world.render(scenes[:3], 16).pixels.mean((2, 3)))
 
 

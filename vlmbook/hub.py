@@ -37,6 +37,7 @@ ANSWERER, LLAVA = "Salesforce/blip-vqa-base", "llava-hf/llava-1.5-7b-hf"
 SECTIONS = {  # which checkpoints the section of each page loads
     "concepts/processing": (CLIP32, WRITER, SIGLIP),  # their words alone
     "clip": (CLIP32, SIGLIP),
+    "clip/measured": (CLIP32, CLIP14),
     "clip/space": (CLIP32, CLIP14, SIGLIP),
     "clip/limits": (CLIP32, CLIP14, SIGLIP),
     "blip": (WRITER, JUDGE),
@@ -146,7 +147,8 @@ def embed(
 ) -> tuple[Tensor, Tensor]:
     """image_emb (B, E) of scenes, rendered size pixels wide, and text_emb (B', E) of texts.
 
-    Both on the CPU; model and processor are as pretrained.load gives them.
+    Both on the CPU, and empty where there are none; model and processor are as pretrained.load
+    gives them.
     """
     import torch
 
@@ -161,7 +163,8 @@ def embed(
             model.encode_text(*processor.batch(texts[n : n + AT_ONCE])).cpu()
             for n in range(0, len(texts), AT_ONCE)
         ]
-    return torch.cat(images), torch.cat(read)
+    none = torch.empty(0, 0)
+    return torch.cat(images or [none]), torch.cat(read or [none])
 
 
 def photographs() -> dict[str, Tensor]:
