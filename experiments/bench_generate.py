@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -93,12 +93,12 @@ def llavas() -> tuple[llava.Llava, transformers.LlavaForConditionalGeneration]:
     return llava.load_transformers(ours, theirs.state_dict()).eval(), theirs
 
 
-def endless(step: generate.Step) -> generate.Step:
-    """A decoder that never ends its text, and never asks for a picture in it."""
+def endless(step: generate.Step, never: Sequence[int] = (END, IMAGE)) -> generate.Step:
+    """A decoder that never writes some tokens: the end, and a picture's place."""
 
     def longer(ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
         logits, cache = step(ids, cache)
-        logits[:, [END, IMAGE]] = -1e4
+        logits[:, list(never)] = -1e4
         return logits, cache
 
     return longer

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ import accelerate
 import psutil
 import torch
 import transformers
+from bench_generate import endless
 from torch import Tensor, nn
 
 from vlmbook import generate
@@ -31,10 +31,12 @@ from vlmbook.layers import without_weights
 from vlmbook.pretrained import CATALOGUE, configs, loading
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import repositories  # noqa: E402 (beside the tests, which use it most)
 import stand_in  # noqa: E402
+
+from website.guard import peak_bytes  # noqa: E402
 
 CLIP, SIGLIP = "openai/clip-vit-base-patch32", "google/siglip-base-patch16-224"
 BLIP, LLAVA = "Salesforce/blip-image-captioning-base", "llava-hf/llava-1.5-7b-hf"
@@ -71,9 +73,8 @@ def pair(name: str, batch: int) -> tuple[nn.Module, nn.Module]:
         head = theirs.text_decoder.cls.predictions
         head.decoder.weight = theirs.text_decoder.bert.embeddings.word_embeddings.weight
         head.bias.data[config.text_config.sep_token_id] = -1e4  # a text never ends
-    own = configs.of_blip(config) if kind == "blip" else loading.OF[kind](config)
     with accelerate.init_empty_weights(include_buffers=False):
-        ours = loading.MODULES[kind].build(own)
+        ours = loading.MODULES[kind].build(configs.of(kind, config))
 
     def place(part: str, value: Tensor) -> Tensor:
         return value.to(DEVICE)
@@ -168,7 +169,7 @@ def times(name: str, batch: int) -> list[dict]:
 
 
 def memory(name: str, batch: int) -> list[dict]:
-    """Peak memory of ours over that of theirs, model included, for the longest task."""
+    """Peak memory of ours over that of theirs, model included, in whichever task has more."""
     found = {}
     for way in ("ours", "theirs"):
         found[way] = _measured("peak", name, str(batch), way)
@@ -182,7 +183,7 @@ def loading_memory() -> list[dict]:
     with tempfile.TemporaryDirectory() as folder:
         repositories.make(Path(folder), CLIP, full=True)
         size = (Path(folder) / "model.safetensors").stat().st_size
-        above = _measured("load", CLIP, folder)
+        above = _measured("load", folder)
     about = f"{CLIP}, a file of {size / 1e6:.0f} MB"
     return [_row("load, memory above the model", above / size, "x the file", about)]
 
@@ -194,17 +195,6 @@ def run() -> Iterator[dict]:
         for batch in REPEATS:
             yield from times(name, batch)
             yield from memory(name, batch)
-
-
-def endless(step: generate.Step, never: list[int]) -> generate.Step:
-    """A decoder that never writes some tokens, such as the end."""
-
-    def longer(ids: Tensor, cache: Any) -> tuple[Tensor, Any]:
-        logits, cache = step(ids, cache)
-        logits[:, never] = -1e4
-        return logits, cache
-
-    return longer
 
 
 def _row(name: str, value: float, unit: str, detail: str) -> dict:
@@ -240,8 +230,7 @@ def _peak(work: Callable[[], Any]) -> int:
         return torch.cuda.max_memory_allocated()
     Path("/proc/self/clear_refs").write_text("5", "utf8")  # Linux begins to count anew
     work()
-    status = Path("/proc/self/status").read_text("utf8")
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+    return peak_bytes()
 
 
 @torch.no_grad()
@@ -267,6 +256,6 @@ if __name__ == "__main__":
     parser.add_argument("given", nargs="+")
     asked = parser.parse_args()
     if asked.what == "load":
-        print(_above_the_model(Path(asked.given[1])))
+        print(_above_the_model(Path(asked.given[0])))
     else:
         print(_peak_of(asked.given[0], int(asked.given[1]), asked.given[2]))

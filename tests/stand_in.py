@@ -14,7 +14,13 @@ import urllib.parse
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+from huggingface_hub import constants
+
+if TYPE_CHECKING:
+    import pytest
 
 MAIN = "f" * 40  # the commit of the default branch
 TITLE = "Adding `safetensors` variant of this model"
@@ -45,6 +51,16 @@ class Hub(ThreadingHTTPServer):
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def take_over(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+        """Have huggingface_hub ask here, and keep what it fetches in a cache."""
+        template = self.address + "/{repo_id}/resolve/{revision}/{filename}"
+        for module in (constants, huggingface_hub.file_download):  # version 0 has copies there
+            monkeypatch.setattr(module, "ENDPOINT", self.address, raising=False)
+            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+            monkeypatch.setattr(constants, name, str(cache), raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
     def __enter__(self) -> Hub:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()

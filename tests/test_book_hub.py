@@ -8,11 +8,9 @@ import ast
 import json
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import repositories
 import stand_in
-from huggingface_hub import constants
 
 from vlmbook import hub, pretrained, world
 from vlmbook.evaluate import battery
@@ -38,11 +36,7 @@ def published(tmp_path_factory):
 def small_world(monkeypatch, published, small_training):
     """Few scenes, and checkpoints of the tests' hub, on the CPU."""
     made, cache = published
-    for module in (constants, huggingface_hub.file_download):
-        template = made.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(module, "ENDPOINT", made.address, raising=False)
-        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    made.take_over(monkeypatch, cache)
     monkeypatch.setenv("VLMBOOK_HUB", "1")
     monkeypatch.delenv("VLMBOOK_HUB_RECORD", raising=False)
     monkeypatch.setattr(loading, "_check_memory", lambda *given: None)

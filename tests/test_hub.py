@@ -6,13 +6,14 @@ import pytest
 import stand_in
 import torch
 
-from vlmbook import world
+from vlmbook import hub, world
 from vlmbook.hub import Section, embed, photographs, wanted
 from vlmbook.pretrained import HubError
 
 
 @pytest.fixture(autouse=True)
-def unset(monkeypatch):
+def unset(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "RECORDS", tmp_path)
     for name in ("VLMBOOK_HUB", "VLMBOOK_HUB_RECORD"):
         monkeypatch.delenv(name, raising=False)
 
@@ -40,16 +41,16 @@ def test_the_setting_decides(monkeypatch):
 
 def test_left_alone_nothing_is_loaded(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with stand_in.Hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with stand_in.Hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.address)
         assert not wanted()
 
 
 def test_auto_takes_a_gpu_and_a_hub_that_answers(monkeypatch):
     monkeypatch.setenv("VLMBOOK_HUB", "auto")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    with stand_in.Hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    with stand_in.Hub() as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.address)
         for gpu in (False, True):
             monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
             assert wanted() is wanted(gpu) is gpu
@@ -64,23 +65,23 @@ def test_auto_takes_a_gpu_and_a_hub_that_answers(monkeypatch):
 def test_what_ran_is_kept_only_if_asked_and_shown_where_it_does_not_run(
     monkeypatch, tmp_path, capsys
 ):
-    section = Section("clip").run(forbidden, tmp_path)
+    section = Section("clip").run(forbidden)
     assert not section and section.found is None
     assert capsys.readouterr().out == "not run (VLMBOOK_HUB is 0), and there is no record\n"
 
     monkeypatch.setenv("VLMBOOK_HUB", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Section("clip").run(ask, tmp_path).found == FOUND and not list(tmp_path.iterdir())
+    assert Section("clip").run(ask).found == FOUND and not list(tmp_path.iterdir())
     assert capsys.readouterr().out.startswith("ran here, on ")
 
     monkeypatch.setenv("VLMBOOK_HUB_RECORD", "1")
-    ran = Section("clip").run(ask, tmp_path)
+    ran = Section("clip").run(ask)
     text = (tmp_path / "clip.json").read_text("utf8")
     assert "고양이" in text and json.loads(text)["found"] == FOUND
     capsys.readouterr()
 
     monkeypatch.setenv("VLMBOOK_HUB", "0")
-    shown = Section("clip").run(forbidden, tmp_path)
+    shown = Section("clip").run(forbidden)
     assert shown and shown.found == FOUND and shown.about == ran.about
     said = capsys.readouterr().out
     first = f"recorded on {ran.about['date']}, on {ran.about['device']}\n"
@@ -95,13 +96,13 @@ def test_a_checkpoint_that_cannot_be_had_is_said_and_the_record_shown(
         raise HubError("the disk was full")
 
     monkeypatch.setenv("VLMBOOK_HUB", "1")
-    assert not Section("clip").run(fail, tmp_path)
+    assert not Section("clip").run(fail)
     assert capsys.readouterr().out == "not run (the disk was full), and there is no record\n"
     (tmp_path / "clip.json").write_text('{"date": "d", "device": "e", "found": {"a": 1}}', "utf8")
-    assert Section("clip").run(fail, tmp_path).found == {"a": 1}
+    assert Section("clip").run(fail).found == {"a": 1}
     assert capsys.readouterr().out == "recorded on d, on e\n"
     with pytest.raises(ZeroDivisionError):  # a mistake of the page is one
-        Section("clip").run(lambda: 1 / 0, tmp_path)
+        Section("clip").run(lambda: 1 / 0)
 
 
 class Halves(torch.nn.Module):
@@ -129,7 +130,7 @@ def test_scenes_and_texts_are_embedded_in_parts():
 def test_what_needs_a_gpu_does_not_run_without(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("VLMBOOK_HUB", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not Section("llava").run(forbidden, tmp_path, gpu=True)
+    assert not Section("llava").run(forbidden, gpu=True)
     assert capsys.readouterr().out == "not run (it needs a GPU), and there is no record\n"
 
 

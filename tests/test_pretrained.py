@@ -233,10 +233,7 @@ def test_a_published_config_makes_a_model_of_the_published_size(tmp_path, name):
     about = stand_in.config_of(name)
     (tmp_path / "config.json").write_text(json.dumps(about), "utf8")
     published, theirs = CATALOGUE[name], configs.read(tmp_path)
-    if published.kind == "blip":
-        config = configs.of_blip(theirs, published.encode)
-    else:
-        config = loading.OF[published.kind](theirs)
+    config = configs.of(published.kind, theirs, published.encode)
     with accelerate.init_empty_weights():
         model = loading.MODULES[published.kind].build(config)
     num = sum(weight.numel() for weight in model.parameters())

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import repositories
 import stand_in
@@ -46,14 +45,8 @@ def hub(monkeypatch, tmp_path, small):
     """A hub that has CLIP at its pinned revision, and an empty cache."""
     with stand_in.Hub() as made:
         made.repos[CLIP] = {PINNED: small / "whole"}
-        template = made.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for module in (constants, huggingface_hub.file_download):  # version 0 has copies there
-            monkeypatch.setattr(module, "ENDPOINT", made.address, raising=False)
-            monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+        made.take_over(monkeypatch, tmp_path / "cache")
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
-        for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-            monkeypatch.setattr(constants, name, str(tmp_path / "cache"), raising=False)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)  # before it tries again
         # What is served is smaller than what is published.
         monkeypatch.setattr(loading, "_check_memory", lambda *given: None)

@@ -92,15 +92,13 @@ class Section:
         """What came out, by name; nothing, where nothing did."""
         return (self.found or {}).items()
 
-    def run(
-        self, ask: Callable[[], dict[str, Any]], folder: Path | None = None, gpu: bool = False
-    ) -> Section:
+    def run(self, ask: Callable[[], dict[str, Any]], gpu: bool = False) -> Section:
         """Run ask() where pages load checkpoints, or read its record; say which.
 
         gpu: it needs one, and does not run without. A checkpoint that can't be had is no error: the
         reason is said.
         """
-        path, why = (folder or RECORDS) / f"{self.name}.json", f"{SETTING} is {_setting()}"
+        path, why = RECORDS / f"{self.name}.json", f"{SETTING} is {_setting()}"
         if wanted():
             why = "it needs a GPU" if gpu and not has_gpu() else self._run(ask)
         if self.found is not None:

@@ -75,8 +75,9 @@ async def run(page: Page, threads: int) -> nbformat.NotebookNode:
             for cell in page.code:
                 started = time.monotonic()
                 await _run_cell(client, page, cell, seconds - fetching)
-                seconds += time.monotonic() - started
-                fetching += time.monotonic() - started if page.at_hub and cell.at_hub else 0.0
+                took = time.monotonic() - started
+                seconds += took
+                fetching += took if page.at_hub and cell.at_hub else 0.0
             report = await _report(client, page)
         finally:
             if client.kc is not None:
@@ -100,7 +101,8 @@ async def _run_cell(client: NotebookClient, page: Page, cell: Cell, spent: float
     where = f"{page.name}:{cell.line} (code cell {cell.number})"
     allowed = (TRAIN_SECONDS if "train" in cell.tags else CELL_SECONDS) * slowness()
     left = PAGE_SECONDS * slowness() - spent
-    if page.at_hub and cell.at_hub:
+    at_hub = page.at_hub and cell.at_hub
+    if at_hub:
         allowed = left = HUB_SECONDS * slowness()
     client.timeout_func = lambda _: max(1, min(allowed, left))
     node = client.nb.cells[cell.index]
@@ -117,7 +119,7 @@ async def _run_cell(client: NotebookClient, page: Page, cell: Cell, spent: float
         raise PageFailed(f"{where} {reason} (on a slow machine, set BOOK_SLOW=3)") from error
     except DeadKernelError as error:
         raise PageFailed(f"{where} ended its kernel, perhaps for lack of memory") from error
-    if page.at_hub and cell.at_hub:  # libraries tell there of what they have survived
+    if at_hub:  # libraries tell there of what they have survived
         node.outputs = [o for o in node.outputs if o.get("name") != "stderr"]
     if stderr := "".join(o.text for o in node.outputs if o.get("name") == "stderr"):
         raise PageFailed(f"{where} warns or writes to stderr; a page prints none\n{stderr}")

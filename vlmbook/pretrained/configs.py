@@ -35,26 +35,26 @@ def read(folder: Path) -> Any:
         raise ValueError(f"config.json is not what transformers takes: {error}") from error
 
 
+def of(kind: str, theirs: Any, encode: int | None = None) -> Any:
+    """Our config of a kind of model: "clip", "siglip", "blip" or "llava".
+
+    encode is that of of_blip. Raises ValueError for a model of another kind, or than our class is.
+    """
+    _need("model_type", {theirs.model_type}, {kind})
+    if kind == "blip":
+        return of_blip(theirs, encode)
+    return {"clip": of_clip, "siglip": of_siglip, "llava": of_llava}[kind](theirs)
+
+
 def of_clip(theirs: Any) -> clip.Config:
     """Sizes of a CLIPConfig."""
-    _need("model_type", {theirs.model_type}, {"clip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps", {image.layer_norm_eps, text.layer_norm_eps}, {1e-5})
     _need("hidden_act", {image.hidden_act}, set(ACTIVATIONS), among=True)
     _need("hidden_act", {image.hidden_act}, {text.hidden_act})
     end = text.vocab_size - 1 if text.eos_token_id == LEGACY_END else text.eos_token_id
     return clip.Config(
-        vocab_size=text.vocab_size,
-        size=image.image_size,
-        patch=image.patch_size,
-        stem="patch",
-        image_width=image.hidden_size,
-        image_depth=image.num_hidden_layers,
-        image_heads=image.num_attention_heads,
-        text_width=text.hidden_size,
-        text_depth=text.num_hidden_layers,
-        text_heads=text.num_attention_heads,
-        max_tokens=text.max_position_embeddings,
+        **_towers(image, text),
         shared=theirs.projection_dim,
         hidden=_times(image, text),
         activation=ACTIVATIONS[image.hidden_act],
@@ -64,7 +64,6 @@ def of_clip(theirs: Any) -> clip.Config:
 
 def of_siglip(theirs: Any) -> siglip.Config:
     """Sizes of a SiglipConfig, whose encoders have the same."""
-    _need("model_type", {theirs.model_type}, {"siglip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps", {image.layer_norm_eps, text.layer_norm_eps}, {siglip.EPSILON})
     _need("hidden_act", {image.hidden_act}, set(ACTIVATIONS), among=True)
@@ -88,7 +87,6 @@ def of_blip(theirs: Any, encode: int | None = None) -> blip.Config:
 
     encode is the token that is put in place of the first one of a text read with a picture.
     """
-    _need("model_type", {theirs.model_type}, {"blip"})
     image, text = theirs.vision_config, theirs.text_config
     _need("layer_norm_eps of pictures", {image.layer_norm_eps}, {1e-5})
     _need("layer_norm_eps of texts", {text.layer_norm_eps}, {1e-12})
@@ -96,18 +94,8 @@ def of_blip(theirs: Any, encode: int | None = None) -> blip.Config:
     task = (theirs.architectures or ["none"])[0]
     _need("architectures", {task}, set(TASKS), among=True)
     return blip.Config(
-        vocab_size=text.vocab_size,
-        size=image.image_size,
-        patch=image.patch_size,
-        stem="patch",
+        **_towers(image, text),
         crop=False,
-        image_width=image.hidden_size,
-        image_depth=image.num_hidden_layers,
-        image_heads=image.num_attention_heads,
-        text_width=text.hidden_size,
-        text_depth=text.num_hidden_layers,
-        text_heads=text.num_attention_heads,
-        max_tokens=text.max_position_embeddings,
         shared=theirs.image_text_hidden_size,
         hidden=_times(image, text),
         encode=encode,
@@ -121,7 +109,6 @@ def of_blip(theirs: Any, encode: int | None = None) -> blip.Config:
 
 def of_llava(theirs: Any) -> llava.Config:
     """Sizes of a LlavaConfig with CLIP's eye and a Llama."""
-    _need("model_type", {theirs.model_type}, {"llava"})
     image, text = theirs.vision_config, theirs.text_config
     _need("hidden_act of pictures", {image.hidden_act}, set(ACTIVATIONS), among=True)
     _need("model_type of texts", {text.model_type}, {"llama"})
@@ -134,25 +121,14 @@ def of_llava(theirs: Any) -> llava.Config:
         {"default", "full"},
         among=True,
     )
-    heads = text.num_attention_heads
     return llava.Config(
-        vocab_size=text.vocab_size,
-        size=image.image_size,
-        patch=image.patch_size,
-        stem="patch",
-        image_width=image.hidden_size,
-        image_depth=image.num_hidden_layers,
-        image_heads=image.num_attention_heads,
+        **_towers(image, text),
         image_hidden=_whole(image.intermediate_size, image.hidden_size),
         activation=ACTIVATIONS[image.hidden_act],
         layer=theirs.vision_feature_layer,
         keep_class=theirs.vision_feature_select_strategy == "full",
-        text_width=text.hidden_size,
-        text_depth=text.num_hidden_layers,
-        text_heads=heads,
-        text_groups=text.num_key_value_heads or heads,
+        text_groups=text.num_key_value_heads or text.num_attention_heads,
         text_hidden=text.intermediate_size,
-        max_tokens=text.max_position_embeddings,
         theta=_theta(text),
         epsilon=text.rms_norm_eps,
         tied=bool(theirs.tie_word_embeddings),
@@ -180,6 +156,23 @@ def normalisation(folder: Path, size: int, crop: bool) -> dict[str, tuple[float,
     sides = set(sides.values()) if isinstance(sides, dict) else {sides}
     _need("the size of pictures", sides, {size})
     return {"mean": tuple(about["image_mean"]), "std": tuple(about["image_std"])}
+
+
+def _towers(image: Any, text: Any) -> dict[str, Any]:
+    """The sizes that all configs but SigLIP's have, of an image encoder and of what reads text."""
+    return {
+        "vocab_size": text.vocab_size,
+        "size": image.image_size,
+        "patch": image.patch_size,
+        "stem": "patch",
+        "image_width": image.hidden_size,
+        "image_depth": image.num_hidden_layers,
+        "image_heads": image.num_attention_heads,
+        "text_width": text.hidden_size,
+        "text_depth": text.num_hidden_layers,
+        "text_heads": text.num_attention_heads,
+        "max_tokens": text.max_position_embeddings,
+    }
 
 
 def _theta(text: Any) -> float:

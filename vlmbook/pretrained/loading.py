@@ -26,11 +26,6 @@ from vlmbook.pretrained.files import HubError
 from vlmbook.pretrained.processor import Processor
 
 MODULES: dict[str, Any] = {"clip": clip, "siglip": siglip, "blip": blip, "llava": llava}
-OF: dict[str, Callable] = {
-    "clip": configs.of_clip,
-    "siglip": configs.of_siglip,
-    "llava": configs.of_llava,
-}
 FOUR_BITS = 0.69  # bytes a weight: nine in ten take half a byte and their part of a scale
 ROOM = 1.1  # times a model's size: what the memory should have free before
 
@@ -61,7 +56,7 @@ def load(
     say(f"{_called(published, there, found)}: {_shown(missing)} to fetch, {_shown(size)} of memory")
     _check_memory(name, size, device)
     _check_disk(name, missing)
-    with _explained(name):
+    with _in_one_sentence(name):
         folder = there or files.fetch(found)
         return from_folder(folder, published, device, dtype, packed)
 
@@ -76,10 +71,11 @@ def load_processor(name: str, say: Callable[[str], None] = print) -> Processor:
     missing = found.missing if found else 0
     say(f"{_called(published, there, found)}: {_shown(missing)} to fetch, without weights")
     _check_disk(name, missing)
-    with _explained(name):
+    with _in_one_sentence(name):
         folder = there or files.fetch(found)
         theirs = configs.read(folder)
-        return _processor(folder, published, theirs, _config(published, theirs))
+        config = configs.of(published.kind, theirs, published.encode)
+        return _processor(folder, published, theirs, config)
 
 
 def from_folder(
@@ -94,7 +90,7 @@ def from_folder(
     Raises ValueError where they are another model than our class is.
     """
     theirs = configs.read(folder)
-    config = _config(published, theirs)
+    config = configs.of(published.kind, theirs, published.encode)
     crop = getattr(config, "crop", published.kind != "siglip")
     normalised = configs.normalisation(folder, config.size, crop)
     ours = MODULES[published.kind]
@@ -118,12 +114,6 @@ def _published(name: str) -> Published:
     if name not in CATALOGUE:
         raise HubError(f"{name!r} is not among what can be loaded: {', '.join(CATALOGUE)}")
     return CATALOGUE[name]
-
-
-def _config(published: Published, theirs: Any) -> Any:
-    if published.kind == "blip":
-        return configs.of_blip(theirs, published.encode)
-    return OF[published.kind](theirs)
 
 
 def _processor(folder: Path, published: Published, theirs: Any, config: Any) -> Processor:
@@ -162,7 +152,7 @@ def _called(published: Published, there: Path | None, found: files.Found | None)
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _in_one_sentence(name: str) -> Iterator[None]:
     """Whatever is wrong with files becomes one sentence."""
     try:
         yield
