@@ -87,7 +87,9 @@ def texture(text: str) -> np.ndarray:
     """The card as ink: (TEXTURE, W) float32 in [0, 1], 1 where the word is; W follows from the
     word.
     """
-    font = ImageFont.truetype(str(find_font(text)), int(TEXTURE * 0.74))
+    # The simple layout: the other one is there only where a library of the system is.
+    simple = ImageFont.Layout.BASIC
+    font = ImageFont.truetype(str(find_font(text)), int(TEXTURE * 0.74), layout_engine=simple)
     left, top, right, bottom = font.getbbox(text)
     width = min(int(right - left + TEXTURE * 0.5), int(MAX_WIDTH * TEXTURE))
     card = Image.new("L", (width, TEXTURE), 0)
