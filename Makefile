@@ -2,10 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help install book test contract lint bench retrain serve clean
+.PHONY: help install book test test-site contract lint bench retrain serve clean
 
 help: ## list these targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 install: ## make .venv and install requirements.txt into it
 	@$(PYTHON) website/install.py
@@ -15,6 +15,9 @@ book: install ## run the pages that changed and build the site into _build/site
 
 test: install ## run the tests, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+test-site: book ## look at the built site in a browser, follow its launch buttons, break its builds
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m site -n 4 --dist worksteal tests/site
 
 contract: install ## run the tests that touch transformers with its lowest and newest version
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/contract.py

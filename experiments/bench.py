@@ -20,6 +20,7 @@ import bench_book
 import bench_generate
 import bench_pretrained
 import bench_search
+import bench_site
 import bench_train
 import torch
 from bench_book import ROOT
@@ -124,6 +125,7 @@ PARTS: dict[str, Callable[[], list[dict]]] = {
     "checkpoints": lambda: [row(**r) for r in bench_pretrained.run()],
     "searching": lambda: [row(**r) for r in bench_search.run()],
     "book": lambda: [row(**r) for r in bench_book.run()],
+    "site": lambda: [row(**r) for r in bench_site.run()],
 }
 
 

@@ -11,14 +11,15 @@ load it, and it writes warnings into pages.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import environment
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("transformers", "tokenizers", "huggingface_hub", "bitsandbytes")
-TESTS = ("clip", "siglip", "blip", "llava", "attribution", "tokenizer", "pretrained")
+TESTS = ("layers", "clip", "siglip", "blip", "llava", "attribution", "tokenizer", "pretrained")
 TESTS += ("pretrained_files",)
 
 
@@ -26,8 +27,7 @@ def wanted(which: str) -> list[str]:
     """What pip is to install for "lowest" or "newest"."""
     if which == "newest":
         return list(PACKAGES)
-    text = (ROOT / "pyproject.toml").read_text("utf8")
-    return [f"{name}=={re.search(rf'{name}>=([0-9.]+)', text)[1]}" for name in PACKAGES]
+    return environment.lowest(PACKAGES)
 
 
 def run(which: str) -> int:
@@ -39,13 +39,13 @@ def run(which: str) -> int:
         subprocess.run([*pip, "--target", str(folder), *asked], check=True)
         done.write_text(" ".join(asked), "utf8")
     before = os.environ.get("PYTHONPATH")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before]))}
+    given = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(folder), before]))}
     show = "import transformers as t, huggingface_hub as h; print(t.__version__, h.__version__)"
     print(f"{which}:", end=" ", flush=True)
-    subprocess.run([sys.executable, "-c", show], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", show], env=given, check=True)
     tests = [f"tests/test_{name}.py" for name in TESTS]
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *tests]
-    return subprocess.run(pytest, cwd=ROOT, env=environment, check=False).returncode
+    return subprocess.run(pytest, cwd=ROOT, env=given, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -4,20 +4,24 @@ python -m website.build [--jobs 2]
 
 Nothing happens when no input has changed since the last success. After a failure everything but
 the executed pages is made anew, so that a second build fails just the same; _build/site is
-replaced as a whole, so that an interruption leaves the last good site.
+replaced as a whole, so that an interruption leaves the last good site, or none.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -62,23 +66,28 @@ def run_sphinx(root: Path, work: Path) -> None:
     options = ["-b", "html", "-W", "--keep-going", "-n", "-q", "-c", str(root / "website")]
     command = [sys.executable, "-m", "sphinx", *options, "-d", str(work / "doctrees")]
     if subprocess.run([*command, str(root / "book"), str(work / "en")], cwd=root).returncode:
+        if shutil.disk_usage(work).free < 2**20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(work))
         raise BuildFailed("the pages have warnings or errors (above)")
 
 
 def build(root: Path, jobs: int) -> None:
     """Make the site of a tree; raises BuildFailed or ExecutionFailed."""
-    work = root / "_build" / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    (work / "site").mkdir(parents=True)
     keys = execute.run(root, jobs)
+    for left in (root / "_build").glob("work-*"):  # by a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    # a folder of its own: what a killed build has started may go on writing for a while
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=root / "_build"))
+    (work / "site").mkdir()
     print("Building the pages ...", flush=True)
     run_sphinx(root, work)
     tidy.tidy(work / "en")
     (work / "en").rename(work / "site" / "en")
     notebooks.export(root, keys, work / "site")
-    title = load_config(root)["title"]
-    tidy.add_root(work / "site", root / "website" / "templates" / "root.html", title)
-    if found := check.problems(work / "site"):
+    config = load_config(root)
+    address = repository.pages_url(config)
+    tidy.add_root(work / "site", root / "website" / "templates", config["title"], address)
+    if found := check.problems(work / "site", root):
         raise BuildFailed("\n".join(found))
     swap(work / "site", root / "_build" / "site")
     shutil.rmtree(work)
@@ -103,11 +112,7 @@ def build_if_needed(root: Path, jobs: int) -> int:
         print(f"Nothing has changed: {site / 'index.html'}")
         return 0
     stamp.unlink(missing_ok=True)
-    try:
-        build(root, jobs)
-    except (BuildFailed, execute.ExecutionFailed, PageError) as error:
-        print(f"\nThe book was not built: {error}", file=sys.stderr)
-        return 1
+    build(root, jobs)
     stamp.write_text(digest)
     print(f"Built in {time.monotonic() - started:.0f} s: {site / 'index.html'}")
     return 0
@@ -123,20 +128,36 @@ def main() -> int:
         os.environ[hub.SETTING] = "1" if hub.wanted(device.device_class() == "cuda") else "0"
     except ValueError as error:
         parser.error(str(error))
-    (ROOT / "_build").mkdir(exist_ok=True)
-    lock = FileLock(ROOT / "_build" / ".lock")
+    os.environ[execute.STARTED] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("Waiting for another build of this book ...", flush=True)
-        lock.acquire()
-    try:
-        return build_if_needed(ROOT, arguments.jobs)
+        (ROOT / "_build").mkdir(exist_ok=True)
+        with lock(ROOT / "_build" / ".lock"):
+            return build_if_needed(ROOT, arguments.jobs)
     except KeyboardInterrupt:
         print("\nInterrupted; the next build takes it up from here.", file=sys.stderr)
         return 130
+    except (BuildFailed, execute.ExecutionFailed, PageError) as error:
+        reason = str(error)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = f"{error.strerror or error}{where}; mend that and run make book again"
+    print(f"\nThe book was not built: {reason}", file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold a lock, after waiting for whoever holds it."""
+    held = FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        print("Waiting for another build of this book ...", flush=True)
+        held.acquire()
+    try:
+        yield
     finally:
-        lock.release()
+        held.release()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Look at the built site: nothing from elsewhere, alt texts, links and notebooks that exist."""
+"""Look at the built site: nothing from elsewhere, alt texts, links and notebooks that exist.
+
+And nothing in it that tells of the machine which built it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from website import private
 
 ELSEWHERE = re.compile(r"^\s*(?:https?:)?//", re.I)
 CSS_LOAD = re.compile(r"""@import\s+(?:url\()?\s*["']?([^"')\s]+)|url\(\s*["']?([^"')\s]+)""", re.I)
@@ -22,6 +27,7 @@ LOADING_RELS = {
 LOADING = {"script": ["src"], "img": ["src", "srcset"], "source": ["src", "srcset"],
            "iframe": ["src"], "embed": ["src"], "object": ["data"], "audio": ["src"],
            "video": ["src", "poster"], "input": ["src"], "track": ["src"]}  # fmt: skip
+TEXTS = (".html", ".ipynb", ".js", ".json", ".txt", ".md", ".css", ".svg", ".xml")
 PATHLIKE = re.compile(r"\.(png|jpe?g|svg|gif|webp)$", re.I)
 LAUNCH = re.compile(r"colab\.research\.google\.com/github/[^/]+/[^/]+/blob/[^/]+/(.+)")
 LAUNCH_BINDER = re.compile(r"mybinder\.org/.*lab/tree/[^/]+/(.+\.ipynb)")
@@ -67,8 +73,8 @@ def css_loads(text: str) -> list[str]:
     return [a or b for a, b in CSS_LOAD.findall(text) if not (a or b).startswith("data:")]
 
 
-def problems(site: Path) -> list[str]:
-    """All that is wrong with a built site, one sentence each."""
+def problems(site: Path, root: Path) -> list[str]:
+    """All that is wrong with a site that was built from a tree, one sentence each."""
     pages = {}
     for path in sorted(site.rglob("*.html")):
         pages[path] = Reader()
@@ -84,6 +90,10 @@ def problems(site: Path) -> list[str]:
             for address in css_loads(path.read_text("utf8"))
             if ELSEWHERE.match(address)
         ]
+    tells = private.in_site(root)
+    for path in sorted(site.rglob("*")):
+        if path.suffix in TEXTS and (told := tells(path.read_text("utf8"))):
+            found.append(f"{path.relative_to(site)} tells every reader {told}; take it out")
     return found
 
 

@@ -1,8 +1,10 @@
 """Sphinx's configuration of the published site: _config.yml, and what its YAML cannot say."""
 
 import sys
+from functools import cache
 from pathlib import Path
 
+import pybtex.plugin
 import yaml
 from jupyter_book.config import get_final_config
 
@@ -19,6 +21,9 @@ settings, _ = get_final_config(
 )
 globals().update(settings)
 
+# Otherwise each citation looks through all installed packages again.
+pybtex.plugin.find_plugin = cache(pybtex.plugin.find_plugin)
+
 # Both would load scripts from elsewhere.
 extensions = [e for e in settings["extensions"] if e not in ("sphinx_thebe", "sphinx_comments")]
 
@@ -33,4 +38,7 @@ html_favicon = str(ROOT / settings["html_favicon"])
 html_theme_options = settings["html_theme_options"] | {"path_to_docs": "book"}
 
 language = "en"
-html_baseurl = f"{repository.pages_url(load_config(ROOT))}/{language}/"
+html_baseurl = f"{repository.pages_url(load_config(ROOT))}/{language}/"  # for canonical links
+extensions.append("sphinx_sitemap")
+sitemap_url_scheme = "{link}"
+sitemap_excludes = ["search.html", "genindex.html"]

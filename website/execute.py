@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import time
 from pathlib import Path
 
+import nbformat
 from filelock import FileLock
 
 from website import device, fingerprint, kernel
 from website.pages import Page, PageError, book_pages
-from website.store import Store
+from website.store import Store, write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
+STARTED = "VLMBOOK_BUILD_STARTED"  # when the build began that is going on
 
 
 class ExecutionFailed(Exception):
@@ -27,6 +30,19 @@ class ExecutionFailed(Exception):
 def store(root: Path) -> Store:
     """Where a tree keeps its executed pages."""
     return Store(root / "_build" / "executed")
+
+
+def reports(root: Path) -> Path:
+    """Where a tree keeps what its pages said when they failed."""
+    return root / "_build" / "reports"
+
+
+def report(page: Page, failure: kernel.PageFailed) -> None:
+    """Keep what a page said when it failed, and what it had printed by then."""
+    base = reports(page.root) / page.name.removesuffix(".md")
+    write_atomically(base.with_suffix(".txt"), f"{failure}\n")
+    if failure.notebook is not None:
+        write_atomically(base.with_suffix(".ipynb"), nbformat.writes(failure.notebook))
 
 
 def keys(root: Path) -> dict[Page, str]:
@@ -48,6 +64,7 @@ def run(root: Path, jobs: int = 2, check: bool = False) -> dict[Page, str]:
 
     jobs pages run at a time, longest first, with one thread each; after them, one by one with all
     cores, those that say `alone: true`. With check nothing runs, and a stale page is a failure.
+    What a page that failed said and printed is kept in _build/reports.
     """
     kept = store(root)
     kept.folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +75,9 @@ def run(root: Path, jobs: int = 2, check: bool = False) -> dict[Page, str]:
             print(f"{len(stale)} of {len(wanted)} pages with code are to run", flush=True)
         if check:
             _raise([f"{page.name} is stale; run it with: make book" for page in stale])
-        elif stale:
+            return wanted
+        shutil.rmtree(reports(root), ignore_errors=True)
+        if stale:
             _raise(asyncio.run(_run_all(stale, kept, jobs)))
         kept.prune()
     return wanted
@@ -87,6 +106,7 @@ async def _run_all(stale: dict[Page, str], kept: Store, jobs: int) -> list[str]:
                 notebook = await kernel.run(page, threads)
             except kernel.PageFailed as error:
                 failures.append(str(error))
+                report(page, error)
                 print(f"  {page.name} FAILED", flush=True)
                 return
             kept.save(stale[page], page.name, notebook)

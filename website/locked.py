@@ -34,6 +34,7 @@ def _requires(name: str) -> frozenset[str]:
     )
 
 
+@cache
 def _installed(name: str) -> str | None:
     """The installed version without a local part such as +cpu, or None."""
     try:

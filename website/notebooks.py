@@ -23,7 +23,8 @@ from website.pages import Page, PageError, load_config
 GLUED = "application/papermill.record/"
 CHECK = re.compile(r"`(check\(.+?\))`")  # how an exercise says that it is checked
 SETUP = """\
-# In Colab this installs the book's package; elsewhere it does nothing.
+# In Colab this installs the book's package. Elsewhere it does nothing; there, in a terminal, once:
+# pip install "vlmbook{extras} @ git+{url}@{commit}"
 import sys
 
 if "google.colab" in sys.modules:
@@ -74,9 +75,10 @@ class Site:
             if entry is None:
                 raise plain.NotPlain(f"there is no entry {key.strip()!r} in the bibliography")
             people = entry.persons.get("author") or entry.persons.get("editor") or []
-            last = " ".join(people[0].last_names) if people else key.strip()
+            names = [" ".join(who.prelast_names + who.last_names) for who in people]
+            last = names[0] if people else key.strip()
             several = " et al." if len(people) > 2 else ""
-            second = f" and {' '.join(people[1].last_names)}" if len(people) == 2 else ""
+            second = f" and {names[1]}" if len(people) == 2 else ""
             year = entry.fields.get("year", "n.d.")
             name = f"{last}{several}{second}".replace("{", "").replace("}", "")
             works.append(f"{name} ({year})" if in_text else f"{name}, {year}")

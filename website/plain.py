@@ -34,7 +34,7 @@ HEADED = ("dropdown", "tab-item", "card", "grid-item-card", "rubric", "topic")
 BARE = ("tab-set", "grid", "grid-item", "margin", "sidebar", "div", "container", "card-footer",
         "epigraph", "pull-quote", "glossary", "table")  # fmt: skip
 DROPPED = ("toctree", "tableofcontents", "contents", "bibliography", "index", "glue", "glue:any",
-           "glue:text", "nb-exec-table")  # fmt: skip
+           "glue:text", "page-status")  # fmt: skip
 ANSWER = "<!-- the answer goes here -->"  # below each exercise; a notebook puts a code cell there
 
 
@@ -160,6 +160,11 @@ def _glued_figure(it: Directive, links: Links) -> list[str]:
     return _caption(it.body, links)
 
 
+def _preview(it: Directive, links: Links) -> list[str]:
+    """The words alone, as one of a list."""
+    return [f"* {inline(' '.join(it.body).strip(), links)}"]
+
+
 def _math(it: Directive, links: Links) -> list[str]:
     return ["$$", *it.body, "$$"]
 
@@ -181,7 +186,8 @@ def _caption(body: list[str], links: Links) -> list[str]:
     """A figure's caption, in italics, and its legend."""
     text = inline("\n".join(_prose_lines(body)).strip(), links)
     caption, _, legend = text.partition("\n\n")
-    return [f"*{caption}*" if caption else "", "", *legend.split("\n")]
+    whole = f"*{caption}*" if caption and "*" not in caption else caption
+    return [whole, "", *legend.split("\n")]
 
 
 def _list_table(it: Directive, links: Links) -> list[str]:
@@ -285,6 +291,7 @@ LEAVES = {
     "figure": _image,
     "image": _image,
     "glue:figure": _glued_figure,
+    "preview": _preview,
     "math": _math,
     "literalinclude": _quoted,
     "code-block": _code,

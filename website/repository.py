@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ def pages_url(config: dict[str, Any]) -> str:
 
 def commit(root: Path, config: dict[str, Any]) -> str:
     """The commit that is published; the branch where there is no git repository."""
+    return os.environ.get("GITHUB_SHA") or _head(root) or config["repository"]["branch"]
+
+
+@lru_cache(maxsize=1)
+def _head(root: Path) -> str | None:
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        return config["repository"]["branch"]
+        return None
     return found.stdout.strip()

@@ -21,7 +21,7 @@ if missing := [
     name for name in ("transformers", "huggingface_hub") if importlib.util.find_spec(name) is None
 ]:
     raise ImportError(
-        f"published checkpoints need {' and '.join(missing)}: pip install 'vlmbook[pretrained]'"
+        f"published checkpoints need {' and '.join(missing)}: pip install {' '.join(missing)}"
     )
 
 from vlmbook.pretrained.catalogue import CATALOGUE, Published

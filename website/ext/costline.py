@@ -11,21 +11,29 @@ from sphinx.locale import get_translation
 _ = get_translation("book")
 
 
+def device(run: dict) -> str:
+    """What a page ran on, such as: a CPU (2 threads)."""
+    if run["device"] == "cuda":
+        return _("an %(device_name)s") % run
+    if run["threads"] == 1:
+        return _("a CPU (1 thread)")
+    return _("a CPU (%(threads)d threads)") % run
+
+
+def seconds(run: dict) -> str:
+    """How long a page ran, with a decimal where it was short."""
+    return f"{run['seconds']:.0f}" if run["seconds"] >= 9.95 else f"{run['seconds']:.1f}"
+
+
 def sentence(run: dict) -> str:
     """A run in words, such as: Ran in 12 s, 0.6 GB, on a CPU (2 threads), 2026-11-23."""
-    if run["device"] == "cuda":
-        device = _("on an %(name)s") % {"name": run["device_name"]}
-    elif run["threads"] == 1:
-        device = _("on a CPU (1 thread)")
-    else:
-        device = _("on a CPU (%(threads)d threads)") % run
     values = {
-        "seconds": f"{run['seconds']:.0f}" if run["seconds"] >= 9.95 else f"{run['seconds']:.1f}",
+        "seconds": seconds(run),
         "memory": f"{run['peak_bytes'] / 1e9:.1f}",
-        "device": device,
-        "date": run["date"],
+        "device": device(run),
+        "date": run["ended"][:10],
     }
-    return _("Ran in %(seconds)s s, %(memory)s GB, %(device)s, %(date)s.") % values
+    return _("Ran in %(seconds)s s, %(memory)s GB, on %(device)s, %(date)s.") % values
 
 
 def add_cost_line(app: Sphinx, doctree: nodes.document) -> None:

@@ -23,11 +23,11 @@ def notebook_path(pagename: str) -> str:
     return f"notebooks/{pagename.removeprefix('book/')}.ipynb"
 
 
-def launch_urls(slug: str, branch: str, path: str) -> dict[str, str]:
+def launch_urls(slug: str, commit: str, branch: str, path: str) -> dict[str, str]:
     """What opens a notebook, by the button's text.
 
-    Binder's environment is on the main branch (binder/); the notebooks are pulled into it, so that
-    publishing a page does not rebuild the environment.
+    Binder's environment, binder/, is that of the commit which is published, with its package; the
+    notebooks, which are on a branch of their own, are pulled into it.
     """
     name = slug.split("/")[1]
     pull = (
@@ -36,7 +36,7 @@ def launch_urls(slug: str, branch: str, path: str) -> dict[str, str]:
     )
     return {
         "Colab": f"https://colab.research.google.com/github/{slug}/blob/{branch}/{path}",
-        "Binder": f"https://mybinder.org/v2/gh/{slug}/main?urlpath={quote(pull, safe='')}",
+        "Binder": f"https://mybinder.org/v2/gh/{slug}/{commit}?urlpath={quote(pull, safe='')}",
     }
 
 
@@ -50,8 +50,9 @@ def set_buttons(
 ) -> None:
     """Rewrite the launch and download buttons of one page."""
     path = notebook_path(pagename)
-    slug = repository.slug(load_config(ROOT))
-    urls = launch_urls(slug, app.config.notebook_branch, path)
+    config = load_config(ROOT)
+    slug, commit = repository.slug(config), repository.commit(ROOT, config)
+    urls = launch_urls(slug, commit, app.config.notebook_branch, path)
     up = "../" * len(PurePosixPath(pagename).parts)
     for group in context.get("header_buttons", ()):
         if group.get("label") == "launch-buttons":
@@ -65,7 +66,7 @@ def set_buttons(
 
 def setup(app: Sphinx) -> dict:
     """Come after the theme, which makes its buttons at priority 501."""
-    app.add_config_value("notebook_branch", "gh-pages", "html", types=[str])
+    app.add_config_value("notebook_branch", "notebooks", "html", types=[str])
     app.connect("config-inited", set_repository)
     app.connect("html-page-context", set_buttons, priority=900)
     return {"version": "1", "parallel_read_safe": True}
