@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-OF_THE_SITE = ("book", "book_hub", "private", "publishing")  # their tests need Sphinx
+OF_THE_SITE = ("book", "book_hub", "private", "publishing", "tidy")  # their tests need Sphinx
 NEEDS = {"lowest": ".[dev]", "newest": ".[book,dev,datasets]"}
 BOUND = re.compile(r'"([A-Za-z0-9_-]+)>=([0-9.]+)')
 

@@ -112,11 +112,11 @@ def thin_icons(html: Path) -> None:
     fonts = static / "vendor" / "fontawesome" / "webfonts"
     for font in sorted(fonts.glob("*.ttf")):
         options = subset.Options(flavor="woff", layout_features=[], notdef_outline=True)
-        full = subset.load_font(str(font), options)
         subsetter = subset.Subsetter(options)
         subsetter.populate(unicodes=codes)
-        subsetter.subset(full)
-        subset.save_font(full, str(font.with_suffix(".woff")), options)
+        with subset.load_font(str(font), options) as full:
+            subsetter.subset(full)
+            subset.save_font(full, str(font.with_suffix(".woff")), options)
         font.unlink()
         font.with_suffix(".woff2").unlink()
     sheet.write_text(FACE.sub(r'url(\1.woff) format("woff")', css), "utf8")
