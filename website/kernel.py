@@ -9,6 +9,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,11 @@ async def _run_cells(client: NotebookClient, page: Page, threads: int) -> tuple[
         env = environment(page.root, threads, scratch)
         try:
             await _start(client, page, cwd=scratch, env=env)
+            tells, slow = private.in_output(page.root), slowness(threads)
             seconds = fetching = 0.0
             for cell in page.code:
                 started = time.monotonic()
-                await _run_cell(client, page, cell, seconds - fetching, slowness(threads))
+                await _run_cell(client, page, cell, seconds - fetching, slow, tells)
                 took = time.monotonic() - started
                 seconds += took
                 fetching += took if page.at_hub and cell.at_hub else 0.0
@@ -129,11 +131,17 @@ async def _start(client: NotebookClient, page: Page, **how: Any) -> None:
 
 
 async def _run_cell(
-    client: NotebookClient, page: Page, cell: Cell, spent: float, slow: float
+    client: NotebookClient,
+    page: Page,
+    cell: Cell,
+    spent: float,
+    slow: float,
+    tells: Callable[[str], str | None],
 ) -> None:
     """Run one cell in place; raises PageFailed when it fails, is slow, or warns.
 
-    spent is what the page has taken, in seconds; slow how many times longer it may take.
+    spent is what the page has taken, in seconds; slow how many times longer it may take; tells
+    says what a text tells of this machine.
     """
     where = f"{page.name}:{cell.line} (code cell {cell.number})"
     allowed = (TRAIN_SECONDS if "train" in cell.tags else CELL_SECONDS) * slow
@@ -143,7 +151,6 @@ async def _run_cell(
         allowed = left = HUB_SECONDS
     client.timeout_func = lambda _: max(1, min(allowed, left))
     node = client.nb.cells[cell.index]
-    tells = private.in_output(page.root)
     try:
         await client.async_execute_cell(node, cell.index)
     except CellExecutionError as error:

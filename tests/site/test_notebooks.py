@@ -27,25 +27,26 @@ NAMES = sorted(
 def digest():
     """Changes with all that is installed."""
     paths = [ROOT / "pyproject.toml", *(ROOT / "binder").iterdir(), *(ROOT / "vlmbook").rglob("*")]
-    content = b"".join(path.read_bytes() for path in sorted(paths) if path.is_file())
+    files = [path for path in paths if path.is_file() and "__pycache__" not in path.parts]
+    content = b"".join(path.read_bytes() for path in sorted(files))
     return hashlib.sha256(content + sys.version.encode()).hexdigest()
 
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory):
-    """A Python with what binder/ installs and nothing else; kept while binder/ stays as it is."""
+    """A Python with what binder/ installs and nothing else; kept while that stays the same."""
     folder = ROOT / "_build" / "binder"
     folder.mkdir(parents=True, exist_ok=True)
     wanted = digest()
     done, python = folder / "installed.txt", folder / "venv" / "bin" / "python"
-    tree = tmp_path_factory.mktemp("tree")  # postBuild leaves files where it runs
-    copy = "git ls-files -z | xargs -0 cp --parents -t"
-    subprocess.run(f"{copy} {shlex.quote(str(tree))}", shell=True, cwd=ROOT, check=True)
     with FileLock(folder / ".lock"):
         if not done.is_file() or done.read_text("utf8") != wanted:
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder / "venv"], check=True)
             pip = [python, "-m", "pip", "install", "-q", "--retries", "1"]
             subprocess.run([*pip, "-r", ROOT / "binder" / "requirements.txt"], check=True)
+            tree = tmp_path_factory.mktemp("tree")  # postBuild leaves files where it runs
+            copy = "git ls-files -z | xargs -0 cp --parents -t"
+            subprocess.run(f"{copy} {shlex.quote(str(tree))}", shell=True, cwd=ROOT, check=True)
             env = {**os.environ, "PATH": f"{python.parent}:{os.environ['PATH']}"}
             post = ["bash", "binder/postBuild"]
             subprocess.run(post, cwd=tree, env=env, check=True, capture_output=True)
