@@ -99,6 +99,24 @@ def test_a_page_that_tells_something_fails_with_its_cell(tmp_path, monkeypatch, 
     assert done.cells[1].outputs[0].text == "there is none\n"
 
 
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "MYSQL_PWD", "REGISTRY_PASS", "KEY_PASSPHRASE", "BASIC_AUTH", "MY_PAT"]
+)
+def test_a_name_tells_a_secret(name):
+    assert private.is_secret(name, "correct-horse-7")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["PWD", "OLDPWD", "GIT_ASKPASS", "SSH_AUTH_SOCK", "GIT_AUTHOR_NAME", "TOX_TESTENV_PASSENV"],
+)
+def test_a_folder_of_the_shell_is_no_secret(monkeypatch, name):
+    folder = f"{ROOT}/a/long/way/down/to/the/7th/folder"
+    monkeypatch.setenv(name, folder)
+    assert private.in_site(ROOT)(f"see {folder}").startswith("the path")
+    assert name in kernel.environment(ROOT, 1, "/nowhere")
+
+
 def test_the_hub_may_still_be_asked_with_its_token(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_" + "a1B2" * 8)
     monkeypatch.setenv("GITHUB_TOKEN", "ghp_" + "a1B2" * 9)
