@@ -204,6 +204,24 @@ def test_a_slow_cell_is_stopped(toy, monkeypatch, capsys):
     assert "took longer than 2 s" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("built_for_gpus", [False, True])
+def test_a_page_has_so_much_memory_beside_the_libraries_for_gpus(
+    toy, monkeypatch, capsys, built_for_gpus
+):
+    monkeypatch.setattr(kernel, "PAGE_BYTES", 1e6)
+    import_torch = f"""import sys
+from types import SimpleNamespace
+cuda = SimpleNamespace(is_built=lambda: {built_for_gpus})
+sys.modules["torch"] = SimpleNamespace(backends=SimpleNamespace(cuda=cuda))"""
+    only(toy, large=page_text("Large", import_torch))
+    if built_for_gpus:
+        execute.run(toy)
+    else:
+        with pytest.raises(execute.ExecutionFailed):
+            execute.run(toy)
+        assert "large.md took 0." in capsys.readouterr().err
+
+
 HUB = "\n```{{code-cell}} ipython3\n:tags: [hub]\n\n{}\n```\n"
 
 

@@ -44,9 +44,16 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def gpu_build() -> bool:
+    """Whether the page used a torch that is built for GPUs, whose libraries alone take much."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.backends.cuda.is_built()
+
+
 def report(root: str, path: str) -> None:
     """Write, as JSON, what the executor asks for after the last cell."""
     base = Path(root)
     paths = {Path(name).resolve() for name in list(_opened)}
     opened = sorted(path.relative_to(base).as_posix() for path in paths if _ours(path, base))
-    Path(path).write_text(json.dumps({"peak_bytes": peak_bytes(), "opened": opened}), "utf8")
+    told = {"peak_bytes": peak_bytes(), "gpu_build": gpu_build(), "opened": opened}
+    Path(path).write_text(json.dumps(told), "utf8")
