@@ -5,12 +5,15 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import environment
 import pytest
 import yaml
 from books import ROOT
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 from workflows import WORKFLOWS, calls, files_of, load, run, script, scripts, steps, stub
@@ -222,6 +225,17 @@ def test_binder_has_the_versions_that_the_book_was_built_with():
     )
     python = (ROOT / "binder/runtime.txt").read_text().strip()
     assert python == "python-3.11"
+
+
+def test_the_pinned_versions_can_be_installed_with_any_python_that_the_readme_names():
+    """A release may ask for Python 3.11.5 when Debian 12 has 3.11.2."""
+    for name, version in pins("requirements.txt").items():
+        with suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(name)
+            wanted = SpecifierSet(found.metadata["Requires-Python"] or "")
+            if found.version.split("+")[0] == version:
+                refused = [it for it in ("3.11.0", "3.12.0", "3.13.0") if it not in wanted]
+                assert not refused, f"{name} {version} needs Python {wanted}"
 
 
 def test_the_lowest_versions_are_what_pyproject_admits():
