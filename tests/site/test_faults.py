@@ -76,7 +76,7 @@ FULL = """
 set -u
 mkdir -p _build && mount -t tmpfs -o size=$2 tmpfs _build || exit 77
 "$1" -m website.build; echo "first: $?"
-mount -o remount,size=200m _build
+mount -o remount,size=200m tmpfs _build # named, so that no option is taken over
 "$1" -m website.build; echo "second: $?"
 test -f _build/site/en/index.html && echo published
 """
