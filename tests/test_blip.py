@@ -127,18 +127,8 @@ def test_answers_equal_those_of_transformers():
 def test_generated_ids_equal_those_of_transformers(decoding, how):
     made, wanted = [], []
     settings = {"max_new_tokens": 12, "do_sample": False, **how}
-    for likely_end in (
-        0.0,
-        1.2,
-        1.7,
-        2.0,
-        2.3,
-        2.6,
-        3.0,
-        3.5,
-        4.0,
-        4.5,
-    ):  # so that texts of many lengths compete
+    likely_ends = (0.0, 1.2, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 4.5)  # texts of many lengths
+    for likely_end in likely_ends:
         theirs, ours = pair("caption", likely_end)
         blip.load_transformers(ours, theirs.state_dict())
         pixels, normalised, ids, _ = inputs()

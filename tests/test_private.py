@@ -100,7 +100,16 @@ def test_a_page_that_tells_something_fails_with_its_cell(tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "name", ["DB_PASSWORD", "MYSQL_PWD", "REGISTRY_PASS", "KEY_PASSPHRASE", "BASIC_AUTH", "MY_PAT"]
+    "name",
+    [
+        "DB_PASSWORD",
+        "MYSQL_PWD",
+        "REGISTRY_PASS",
+        "SMTP_PASS_2",
+        "KEY_PASSPHRASE",
+        "BASIC_AUTH",
+        "MY_PAT",
+    ],
 )
 def test_a_name_tells_a_secret(name):
     assert private.is_secret(name, "correct-horse-7")

